@@ -1,0 +1,1 @@
+"""The hardware side of coprune: its contract with the software, and the Amaranth gateware."""

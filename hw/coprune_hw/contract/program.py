@@ -1,0 +1,187 @@
+"""What a compiled program is to whoever runs it: a memory image, and where things lie in it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from .config import AcceleratorConfig
+from .instructions import INSTRUCTION_BYTES, Opcode, decode_instruction
+from .planes import Placement, locate
+
+
+@dataclass(frozen=True)
+class Region:
+    """A tensor in the memory image: int8, ``[group][row][column][pixel_bytes]``.
+
+    Where there is one group, `pixel_bytes` may be less than a word: the channels alone.
+    """
+
+    name: str
+    channels: int
+    height: int
+    width: int
+    offset: int
+    groups: int
+    pixel_bytes: int
+
+    @property
+    def size_bytes(self) -> int:
+        """Bytes of the region."""
+        return self.groups * self.height * self.width * self.pixel_bytes
+
+    def pack(self, tensor: np.ndarray) -> bytes:
+        """Bytes of an int8 array [channels, height, width].
+
+        Raises
+        ------
+        ValueError
+            Another shape or dtype.
+        """
+        shape = (self.channels, self.height, self.width)
+        if tensor.shape != shape or tensor.dtype != np.int8:
+            raise ValueError(
+                f"{self.name} must be an int8 array of shape {shape}, "
+                f"not {tensor.dtype} of shape {tensor.shape}"
+            )
+        padded = np.zeros((self.groups * self.pixel_bytes, *shape[1:]), np.int8)
+        padded[: self.channels] = tensor
+        grouped = padded.reshape(self.groups, self.pixel_bytes, *shape[1:])
+        return grouped.transpose(0, 2, 3, 1).tobytes()
+
+    def unpack(self, image: bytes) -> np.ndarray:
+        """The int8 array [channels, height, width] in `size_bytes` bytes."""
+        grouped = np.frombuffer(image, np.int8)
+        grouped = grouped.reshape(self.groups, self.height, self.width, self.pixel_bytes)
+        return grouped.transpose(0, 3, 1, 2).reshape(-1, self.height, self.width)[: self.channels]
+
+
+@dataclass(frozen=True)
+class LayerRecord:
+    """A layer of the program.
+
+    Parameters
+    ----------
+    name : str
+    mark : int
+        The layer mark that its last instruction records.
+    executes : tuple of int
+        Its EXECUTE instructions, counted among all EXECUTE instructions in program order.
+    channels : int
+        Output channels.
+    placement : Placement
+        Where its output lies when the last of them has completed.
+    slots : int
+        Slots issued over all its EXECUTE instructions and tiles.
+    """
+
+    name: str
+    mark: int
+    executes: tuple[int, ...]
+    channels: int
+    placement: Placement
+    slots: int
+
+
+@dataclass(frozen=True)
+class MachineProgram:
+    """A memory image that starts with the instructions, and what a host needs to run it."""
+
+    config: AcceleratorConfig
+    image: bytes
+    input: Region
+    output: Region
+    layers: tuple[LayerRecord, ...]
+
+    def instructions(self) -> list[dict]:
+        """Decode the instructions, HEADER to END.
+
+        Raises
+        ------
+        ValueError
+            An opcode is unknown, or the image ends before END.
+        """
+        decoded = []
+        for offset in range(0, len(self.image), INSTRUCTION_BYTES):
+            decoded.append(decode_instruction(self.image[offset : offset + INSTRUCTION_BYTES]))
+            if decoded[-1]["prefix"]["opcode"] == Opcode.END:
+                return decoded
+        raise ValueError("the program image has no END instruction")
+
+
+@dataclass(frozen=True)
+class DrainedWords:
+    """Words that the drain wrote, in order.
+
+    Parameters
+    ----------
+    bank, address : int arrays [n]
+    word : int8 array [n, lanes]
+    """
+
+    bank: np.ndarray
+    address: np.ndarray
+    word: np.ndarray
+
+
+def collect_layers(program: MachineProgram, drained: DrainedWords) -> dict[str, np.ndarray]:
+    """Put every layer's output together from the words that the drain wrote.
+
+    Parameters
+    ----------
+    program : MachineProgram
+    drained : DrainedWords
+        Of one run of the whole program, by the RTL or by a simulator.
+
+    Returns
+    -------
+    dict
+        Layer name to int8 array [channels, height, width].
+
+    Raises
+    ------
+    ValueError
+        The number of words is not the one that the program writes.
+    """
+    config = program.config
+    executes = [
+        instruction
+        for instruction in program.instructions()
+        if instruction["prefix"]["opcode"] == Opcode.EXECUTE
+    ]
+    counts = [_written_words(instruction, config) for instruction in executes]
+    if sum(counts) != len(drained.bank):
+        raise ValueError(f"the program writes {sum(counts)} words, but {len(drained.bank)} came")
+    banks = np.zeros((config.columns, config.activation_depth, config.lanes), np.int8)
+    outputs = {}
+    last_execute = {record.executes[-1]: record for record in program.layers}
+    begin = 0
+    for index, count in enumerate(counts):
+        span = slice(begin, begin + count)
+        banks[drained.bank[span], drained.address[span]] = drained.word[span]
+        begin += count
+        if index in last_execute:
+            record = last_execute[index]
+            outputs[record.name] = read_planes(banks, record.placement, channels=record.channels)
+    return outputs
+
+
+def read_planes(banks: np.ndarray, placement: Placement, *, channels: int) -> np.ndarray:
+    """Read a tensor [channels, height, width] out of banks [columns, depth, lanes]."""
+    y, x = np.indices((placement.height, placement.width))
+    words = []
+    for group in range(placement.groups):
+        bank, address = locate(placement.fields(group), y, x, columns=placement.columns)
+        words.append(banks[bank, address])
+    return np.concatenate(words, axis=-1).transpose(2, 0, 1)[:channels].copy()
+
+
+def _written_words(execute: dict, config: AcceleratorConfig) -> int:
+    bank_columns = 1 << execute["log2_bank_columns"]
+    bank_rows = config.columns >> execute["log2_bank_columns"]
+    row_end = min(
+        execute["row_begin"] + execute["tile_rows"] * bank_rows, execute["output_height"]
+    )
+    column_end = min(execute["tile_columns"] * bank_columns, execute["output_width"])
+    return max(row_end - execute["row_begin"], 0) * column_end

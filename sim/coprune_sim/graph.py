@@ -1,0 +1,123 @@
+"""The integer graph: a quantized network as the hardware sees it.
+
+Every layer is the same thing, a sum of shifted, sparse planes: it adds up products of weights with
+the pixels of one or several source tensors and requantizes the sum once. A residual shortcut is one
+more source; pooling and linear layers are convolutions.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """An int8 image: a value `q` stands for ``scale * (q - zero)``."""
+
+    name: str
+    channels: int
+    height: int
+    width: int
+    scale: float
+    zero: int
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Channels, height, width."""
+        return (self.channels, self.height, self.width)
+
+
+@dataclass(frozen=True)
+class Source:
+    """One convolution that a layer sums.
+
+    Parameters
+    ----------
+    tensor : str
+        Name of the tensor that it reads.
+    weight : int16 array [outputs, inputs / groups, kernel rows, kernel columns]
+    groups : int
+        As in `torch.nn.functional.conv2d`.
+    stride : int
+        The same in both directions.
+    padding : tuple of int
+        Rows above and columns left of the image. Rows below and columns to the right follow from the
+        output's size. Padding pixels read as the tensor's zero point.
+    dilation : tuple of int
+        Rows, columns.
+    """
+
+    tensor: str
+    weight: np.ndarray
+    groups: int = 1
+    stride: int = 1
+    padding: tuple[int, int] = (0, 0)
+    dilation: tuple[int, int] = (1, 1)
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A requantized sum of sources.
+
+    Parameters
+    ----------
+    name, operation : str
+        The layer's name in the user's network, and what it was there (``"conv2d"``, ``"linear"``...).
+    output : Tensor
+    sources : tuple of Source
+    bias, multiplier, pre_shift, post_shift : int64 arrays [outputs]
+        As `coprune_hw.contract.arithmetic.requantize` takes them. The zero points of the sources
+        are folded into `bias`.
+    low, high : int
+        Clamp of the output (an activation function).
+    maximum : bool
+        The layer takes the maximum of the products instead of their sum.
+    """
+
+    name: str
+    operation: str
+    output: Tensor
+    sources: tuple[Source, ...]
+    bias: np.ndarray
+    multiplier: np.ndarray
+    pre_shift: np.ndarray
+    post_shift: np.ndarray
+    low: int
+    high: int
+    maximum: bool = False
+
+    @property
+    def macs(self) -> int:
+        """Multiply-accumulates, zero weights included."""
+        pixels = self.output.height * self.output.width
+        return pixels * sum(source.weight.size for source in self.sources)
+
+    @property
+    def nonzero_macs(self) -> int:
+        """Multiply-accumulates with a weight that is not zero."""
+        pixels = self.output.height * self.output.width
+        return pixels * sum(int(np.count_nonzero(source.weight)) for source in self.sources)
+
+
+@dataclass(frozen=True)
+class IntegerGraph:
+    """A quantized network: layers in execution order; the last one's output is the network's.
+
+    """
+
+    input: Tensor
+    layers: tuple[Layer, ...]
+
+    @property
+    def output(self) -> Tensor:
+        """The network's output tensor."""
+        return self.layers[-1].output
+
+    def tensor(self, name: str) -> Tensor:
+        """The tensor of that name; `KeyError` where there is none."""
+        for tensor in (self.input, *(layer.output for layer in self.layers)):
+            if tensor.name == name:
+                return tensor
+        raise KeyError(name)

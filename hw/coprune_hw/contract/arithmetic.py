@@ -1,7 +1,7 @@
 """Every rounding, saturation and zero-point rule of coprune, written once.
 
-The functions use operators and ``clip`` only, so they take Python-like integer arrays of numpy and of
-torch alike. The gateware's `Requantizer` implements `requantize` and is tested against it; the
+The functions use operators and ``clip`` only, so they take Python-like integer arrays of numpy and
+of torch alike. The gateware's `Requantizer` implements `requantize` and is tested against it; the
 integer reference and the instruction simulator call it.
 """
 
@@ -79,8 +79,8 @@ def fixed_point(scale: float, *, output_reach: int, accumulator_bound: int) -> F
     """Choose the fixed-point factor for one output channel.
 
     `pre_shift` is the smallest one with which 18 bits hold every accumulator whose output is not
-    clamped, so saturation loses nothing; the result stays within ``2**-9`` of an output step of the
-    exact product.
+    clamped, so saturation loses nothing. Before its own rounding the result stays within
+    ``3 * 2**-10`` of an output step of the exact product, where `output_reach` is at most 255.
 
     Parameters
     ----------

@@ -87,8 +87,8 @@ class Load(data.Struct):
     """DRAM to slot, parameter or activation memory.
 
     `count` chunks (slot words or parameter records) go to `place.base` and on; a PIXELS load brings
-    `window.rows * window.width` pixels of `pixel_bytes` bytes each, and fills the word up with zeros.
-    `source` is a byte offset from the program's base address, a multiple of the bus width.
+    `window.rows * window.width` pixels of `pixel_bytes` bytes each, and fills the word up with
+    zeros. `source` is a byte offset from the program's base address, a multiple of the bus width.
     """
 
     prefix: Prefix

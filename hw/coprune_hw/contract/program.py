@@ -180,8 +180,6 @@ def read_planes(banks: np.ndarray, placement: Placement, *, channels: int) -> np
 def _written_words(execute: dict, config: AcceleratorConfig) -> int:
     bank_columns = 1 << execute["log2_bank_columns"]
     bank_rows = config.columns >> execute["log2_bank_columns"]
-    row_end = min(
-        execute["row_begin"] + execute["tile_rows"] * bank_rows, execute["output_height"]
-    )
+    row_end = min(execute["row_begin"] + execute["tile_rows"] * bank_rows, execute["output_height"])
     column_end = min(execute["tile_columns"] * bank_columns, execute["output_width"])
     return max(row_end - execute["row_begin"], 0) * column_end

@@ -26,8 +26,8 @@ class LaneField(data.Struct):
 class SlotControl(data.Struct):
     """Control bits of a slot.
 
-    `new_block` starts a block: the array takes the words at plane `offset`, shifted by (`dy`, `dx`).
-    `short_row` and `short_column` say that the plane has one row or column less than the
+    `new_block` starts a block: the array takes the words at plane `offset`, shifted by (`dy`,
+    `dx`). `short_row` and `short_column` say that the plane has one row or column less than the
     instruction's input size (the later phases of an odd image).
     """
 
@@ -103,7 +103,7 @@ def pack_slots(stream: SlotStream, *, lanes: int) -> bytes:
         value = getattr(stream, name).astype(np.int64) & ((1 << width) - 1)
         control |= value << _offset(SlotControl, name)
     control_bits = (control[:, None] >> np.arange(CONTROL_BITS)) & 1
-    bits = np.concatenate([lane_bits.reshape(len(stream), -1), control_bits], axis=1)
+    bits = np.concatenate([lane_bits.reshape(len(stream), lanes * LANE_BITS), control_bits], axis=1)
     return np.packbits(bits.astype(np.uint8), axis=1, bitorder="little").tobytes()
 
 

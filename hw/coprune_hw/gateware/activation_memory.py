@@ -1,0 +1,165 @@
+"""The banked activation memory: one read of every bank and one write a cycle."""
+
+from amaranth.hdl import *
+from amaranth.lib import data, memory, stream, wiring
+from amaranth.lib.wiring import In, Out
+
+from coprune_hw.contract import AcceleratorConfig
+from coprune_hw.contract.slots import SlotControl
+
+from .block_address import BlockAddress, TilePosition
+from .crossbar import Crossbar
+from .delay import delay
+from .interfaces import (
+    pixel_read_signature,
+    pixel_write_layout,
+    pixel_write_signature,
+)
+
+
+class ActivationMemory(wiring.Component):
+    """Banks of words, with the tile reads of EXECUTE, the word reads of STORE, and one write port.
+
+    EXECUTE reads a word for every column in any cycle that it likes; STORE reads in the other
+    cycles. The drain writes in any cycle that it likes; LOAD writes in the other cycles.
+
+    Members
+    -------
+    block : In
+        Begins a block: `valid`, position of the tile, control bits of the slot.
+    words, inside, pad, words_valid : Out
+        `block_latency` cycles later: the columns' words, which of them are inside the image, what
+        to take in place of the others.
+    out_of_range : Out
+        With `words_valid`: a column inside the image has an address beyond the banks.
+    drain_write : In
+        A write that always succeeds.
+    load_write : In
+        Stream of writes.
+    store_read : In
+        Read requests and responses, `store_latency` cycles after acceptance.
+
+    Notes
+    -----
+    A read and a write of the same word in one cycle: the read gives the old word.
+    """
+
+    BANK_LATENCY = 2
+
+    def __init__(self, config: AcceleratorConfig):
+        self._config = config
+        block = data.StructLayout({"valid": 1, "tile": TilePosition, "control": SlotControl})
+        super().__init__(
+            {
+                "block": In(block),
+                "words": Out(data.ArrayLayout(config.word_bits, config.columns)),
+                "inside": Out(config.columns),
+                "pad": Out(8),
+                "words_valid": Out(1),
+                "out_of_range": Out(1),
+                "drain_write": In(stream.Signature(pixel_write_layout(config), always_ready=True)),
+                "load_write": In(pixel_write_signature(config)),
+                "store_read": In(pixel_read_signature(config)),
+            }
+        )
+
+    @classmethod
+    def block_latency(cls, config: AcceleratorConfig) -> int:
+        """Cycles from `block` to `words`."""
+        return BlockAddress.ADDRESS_LATENCY + cls.store_latency(config) - 1
+
+    @classmethod
+    def store_latency(cls, config: AcceleratorConfig) -> int:
+        """Cycles from an accepted request of STORE to its response."""
+        return 1 + cls.BANK_LATENCY + Crossbar.latency(config)
+
+    def elaborate(self, platform):
+        config = self._config
+        m = Module()
+        m.submodules.block_address = block_address = BlockAddress(config)
+        m.submodules.crossbar = crossbar = Crossbar(config, width=config.word_bits + 1)
+
+        # The address of a block is ready in the same cycle in which a request of STORE becomes one.
+        request = self.store_read.request
+        block_soon = delay(
+            m, self.block.valid, BlockAddress.ADDRESS_LATENCY - 1, name="block_soon", init=0
+        )
+        block_now = delay(m, block_soon, 1, name="block_now", init=0)
+        store_now = Signal()
+        store_place = Signal(request.payload.shape(), reset_less=True)
+        m.d.comb += [
+            block_address.tile.eq(self.block.tile),
+            block_address.control.eq(self.block.control),
+            request.ready.eq(~block_soon),
+        ]
+        m.d.sync += [
+            store_now.eq(request.valid & request.ready),
+            store_place.eq(request.payload),
+        ]
+
+        # A bank alone is read by turning it to column 0 in a grid of one row.
+        rotation = Mux(block_now, block_address.rotation, store_place.bank)
+        shape = Mux(block_now, block_address.log2_bank_columns, config.log2_columns)
+        m.d.comb += [
+            crossbar.rotation.eq(delay(m, rotation, self.BANK_LATENCY, name="rotation")),
+            crossbar.log2_bank_columns.eq(delay(m, shape, self.BANK_LATENCY, name="shape")),
+        ]
+        write = self._choose_write(m)
+        for bank in range(config.columns):
+            address = Mux(block_now, block_address.addresses[bank], store_place.address)
+            word = self._add_bank(m, bank, address, write)
+            in_range = address < config.activation_depth
+            beyond = delay(m, ~in_range, self.BANK_LATENCY, name=f"beyond_{bank}")
+            m.d.comb += crossbar.banks[bank].eq(Cat(word, beyond))
+
+        after_address = self.BANK_LATENCY + Crossbar.latency(config)
+        inside_delay = after_address - (BlockAddress.INSIDE_LATENCY - BlockAddress.ADDRESS_LATENCY)
+        words_valid = delay(m, block_now, after_address, name="words_valid", init=0)
+        inside = delay(m, block_address.inside, inside_delay, name="inside")
+        beyond_columns = Cat(crossbar.columns[column][-1] for column in range(config.columns))
+        m.d.comb += [
+            self.words_valid.eq(words_valid),
+            self.inside.eq(inside),
+            self.pad.eq(delay(m, self.block.tile.pad, self.block_latency(config), name="pad")),
+            self.out_of_range.eq(words_valid & (inside & beyond_columns).any()),
+            self.store_read.response.payload.eq(crossbar.columns[0]),
+            self.store_read.response.valid.eq(
+                delay(m, store_now, after_address, name="store_valid", init=0)
+            ),
+        ]
+        for column in range(config.columns):
+            m.d.comb += self.words[column].eq(crossbar.columns[column])
+        return m
+
+    def _choose_write(self, m):
+        """The registered write: the drain's, else LOAD's."""
+        write = Signal(pixel_write_layout(self._config), reset_less=True)
+        write_valid = Signal()
+        m.d.comb += [
+            self.load_write.ready.eq(~self.drain_write.valid),
+        ]
+        m.d.sync += [
+            write_valid.eq(self.drain_write.valid | self.load_write.valid),
+            write.eq(
+                Mux(self.drain_write.valid, self.drain_write.payload, self.load_write.payload)
+            ),
+        ]
+        return write_valid, write
+
+    def _add_bank(self, m, bank, address, write):
+        config = self._config
+        write_valid, payload = write
+        m.submodules[f"bank_{bank}"] = words = memory.Memory(
+            shape=config.word_bits, depth=config.activation_depth, init=[]
+        )
+        write_port, read_port = words.write_port(), words.read_port()
+        output = Signal(config.word_bits, name=f"bank_{bank}_output", reset_less=True)
+        m.d.comb += [
+            write_port.en.eq(write_valid & (payload.bank == bank)),
+            write_port.addr.eq(payload.address),
+            write_port.data.eq(payload.word),
+            read_port.en.eq(1),
+            read_port.addr.eq(address),
+        ]
+        m.d.sync += output.eq(read_port.data)
+        return output

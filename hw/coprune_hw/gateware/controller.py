@@ -1,0 +1,104 @@
+"""Starts, stops and resets the machine."""
+
+from amaranth.hdl import *
+from amaranth.lib import wiring
+from amaranth.lib.wiring import In, Out
+
+from coprune_hw.contract.registers import ErrorCode, State
+
+
+class Controller(wiring.Component):
+    """Follow the machine through IDLE, RUNNING, DONE and ERROR.
+
+    Start (ignored while RUNNING) and reset both halt the units, wait for the bus to be quiet and
+    clear them; then the machine runs, or is IDLE. While it runs, the first error stops it.
+
+    Members
+    -------
+    start, reset, acknowledge : In(1)
+        Requests of the host, high for one cycle. Of a start and a reset at once, the reset counts.
+    finished : In(1)
+        The program has ended.
+    error : In(ErrorCode)
+        An error that a unit reports, or NONE.
+    bus_busy : In(1)
+        Bursts are under way.
+    halt : Out(1)
+        Units must begin no new bursts or instructions. 0 only while a program runs.
+    clear : Out(1)
+        Reset all units; high for one cycle, with a quiet bus.
+    begin : Out(1)
+        Fetch the program; high for one cycle, the one after `clear`.
+    restart : Out(1)
+        Set the counters to 0; high for one cycle, the one after a start.
+    state : Out(State)
+    error_code : Out(ErrorCode)
+    interrupt : Out(1)
+        The machine is done or stopped by an error, and this was not acknowledged.
+
+    Notes
+    -----
+    `begin` comes two cycles after `start` where the bus is quiet.
+    """
+
+    start: In(1)
+    reset: In(1)
+    acknowledge: In(1)
+    finished: In(1)
+    error: In(ErrorCode)
+    bus_busy: In(1)
+    halt: Out(1, init=1)
+    clear: Out(1)
+    begin: Out(1)
+    restart: Out(1)
+    state: Out(State)
+    error_code: Out(ErrorCode)
+    interrupt: Out(1)
+
+    def elaborate(self, platform):
+        m = Module()
+        # What follows the clearing under way: `state` says where to.
+        clearing = Signal()
+        to_idle = Signal()
+        is_running = self.state == State.RUNNING
+        m.d.comb += [
+            self.halt.eq(clearing | ~is_running),
+            self.clear.eq(clearing & ~self.bus_busy),
+        ]
+        m.d.sync += [
+            self.begin.eq(self.clear & ~to_idle & ~self.reset),
+            self.restart.eq(0),
+        ]
+
+        with m.If(self.acknowledge):
+            m.d.sync += self.interrupt.eq(0)
+
+        with m.If(self.clear):
+            m.d.sync += clearing.eq(0)
+            with m.If(to_idle):
+                m.d.sync += [
+                    to_idle.eq(0),
+                    self.state.eq(State.IDLE),
+                    self.error_code.eq(ErrorCode.NONE),
+                    self.interrupt.eq(0),
+                ]
+        with m.Elif(is_running & ~clearing):
+            with m.If(self.error != ErrorCode.NONE):
+                m.d.sync += [
+                    self.state.eq(State.ERROR),
+                    self.error_code.eq(self.error),
+                    self.interrupt.eq(1),
+                ]
+            with m.Elif(self.finished):
+                m.d.sync += [self.state.eq(State.DONE), self.interrupt.eq(1)]
+
+        with m.If(self.reset):
+            m.d.sync += [clearing.eq(1), to_idle.eq(1)]
+        with m.Elif(self.start & ~is_running & ~clearing):
+            m.d.sync += [
+                clearing.eq(1),
+                self.restart.eq(1),
+                self.state.eq(State.RUNNING),
+                self.error_code.eq(ErrorCode.NONE),
+            ]
+        return m

@@ -1,0 +1,216 @@
+"""Takes finished sums out of the array, requantizes them and writes the words."""
+
+from amaranth.hdl import *
+from amaranth.lib import data, stream, wiring
+from amaranth.lib.fifo import SyncFIFOBuffered
+from amaranth.lib.wiring import In, Out
+
+from coprune_hw.contract import AcceleratorConfig
+from coprune_hw.contract.parameters import ChannelParameters
+
+from .delay import delay
+from .interfaces import completion_signature, pixel_write_layout
+from .parameter_memory import ParameterMemory
+from .pixel_address import PixelAddress
+from .requantizer import Requantizer
+from .sequencer import DrainJob, DrainTile
+
+
+class Drain(wiring.Component):
+    """One word a cycle: the sums of one column in all lanes, requantized, to its place.
+
+    For every instruction it first fetches the lanes' parameters. Then `columns` words come for
+    every tile; those outside the output image are dropped.
+
+    Parameters
+    ----------
+    config : AcceleratorConfig
+    sums_latency : int
+        Cycles from a `tile` to its `begin`: so much before the parameters are needed may
+        `parameters_ready` rise.
+
+    Members
+    -------
+    job, tile : In(stream)
+        From the sequencer.
+    begin : In
+        In this cycle `sums` of lane group 0 are those of column 0; the next columns follow.
+    sums : In
+        Lane group g comes g cycles after group 0.
+    parameter_address, parameter : Out, In
+        Read port of the parameter memory.
+    parameters_ready : Out
+        For the oldest job, with its parameters, or soon enough.
+    write : Out(stream)
+        To the activation memory, which always accepts.
+    completed : Out
+        With the last word of a job.
+    completion : Out(stream of Prefix)
+        The job's, after the last word.
+    out_of_range : Out
+        A word's address is beyond the banks.
+
+    Notes
+    -----
+    `latency` cycles from `begin` to the first word. A job's parameters take
+    ``lanes + ParameterMemory.LATENCY + 1`` cycles, from the completion of the job before.
+    """
+
+    # Tile record -> counter -> pixel -> address: ahead of the word by this much.
+    _COORDINATE_LATENCY = 2
+
+    def __init__(self, config: AcceleratorConfig, *, sums_latency: int):
+        self._config = config
+        self._sums_latency = sums_latency
+        super().__init__(
+            {
+                "job": In(stream.Signature(DrainJob)),
+                "tile": In(stream.Signature(DrainTile, always_ready=True)),
+                "begin": In(1),
+                "sums": In(data.ArrayLayout(signed(config.accumulator_bits), config.lanes)),
+                "parameter_address": Out(range(config.parameter_depth)),
+                "parameter": In(ChannelParameters),
+                "parameters_ready": Out(1),
+                "write": Out(stream.Signature(pixel_write_layout(config), always_ready=True)),
+                "completed": Out(1),
+                "completion": Out(completion_signature()),
+                "out_of_range": Out(1),
+            }
+        )
+
+    @staticmethod
+    def latency(config: AcceleratorConfig) -> int:
+        """Cycles from `begin` to the word of column 0."""
+        return Requantizer.LATENCY + config.lane_groups - 1
+
+    def elaborate(self, platform):
+        config = self._config
+        m = Module()
+        m.submodules.jobs = jobs = SyncFIFOBuffered(width=DrainJob.as_shape().size, depth=2)
+        m.submodules.tiles = tiles = SyncFIFOBuffered(width=DrainTile.as_shape().size, depth=16)
+        job = data.View(DrainJob, jobs.r_data)
+        m.d.comb += [
+            jobs.w_data.eq(self.job.payload),
+            jobs.w_en.eq(self.job.valid),
+            self.job.ready.eq(jobs.w_rdy),
+            tiles.w_data.eq(self.tile.payload),
+            tiles.w_en.eq(self.tile.valid),
+        ]
+        shift_parameters = self._control(m, jobs, job)
+        word = self._requantize(m, job, shift_parameters)
+        located, last = self._place_words(m, tiles, job)
+        in_range = located.payload.address < config.activation_depth
+        m.d.comb += [
+            self.write.valid.eq(located.valid & in_range),
+            self.write.payload.bank.eq(located.payload.bank),
+            self.write.payload.address.eq(located.payload.address),
+            self.write.payload.word.eq(word),
+            self.out_of_range.eq(located.valid & ~in_range),
+            self.completed.eq(last),
+        ]
+        return m
+
+    def _control(self, m, jobs, job):
+        """Fetches parameters, waits for the last word, completes. Returns the parameters' shift."""
+        config = self._config
+        fetch_cycles = config.lanes + ParameterMemory.LATENCY + 1
+        early_cycle = max(fetch_cycles - self._sums_latency, 0)
+        cycle = Signal(range(fetch_cycles))
+        shift = Signal()
+        m.d.comb += [
+            self.completion.payload.eq(job.prefix),
+            self.parameter_address.eq(job.parameter_base + cycle),
+        ]
+        with m.FSM(name="drain"):
+            with m.State("WAIT"):
+                m.d.sync += cycle.eq(0)
+                with m.If(jobs.r_rdy):
+                    m.next = "FETCH"
+            with m.State("FETCH"):
+                m.d.sync += cycle.eq(cycle + 1)
+                m.d.comb += [
+                    shift.eq((cycle >= ParameterMemory.LATENCY) & (cycle < fetch_cycles - 1)),
+                    self.parameters_ready.eq(cycle >= early_cycle),
+                ]
+                with m.If(cycle == fetch_cycles - 1):
+                    m.next = "DRAIN"
+            with m.State("DRAIN"):
+                m.d.comb += self.parameters_ready.eq(1)
+                with m.If(self.completed):
+                    m.next = "COMPLETE"
+            with m.State("COMPLETE"):
+                m.d.comb += self.completion.valid.eq(1)
+                with m.If(self.completion.ready):
+                    m.d.comb += jobs.r_en.eq(1)
+                    m.next = "WAIT"
+        return shift
+
+    def _requantize(self, m, job, shift_parameters):
+        """The word of a column, its lanes brought back into step."""
+        config = self._config
+        outputs = []
+        # The records enter at the last lane and move down, so that the first one ends at lane 0.
+        following = self.parameter
+        for lane in reversed(range(config.lanes)):
+            parameters = Signal(ChannelParameters, name=f"parameters_{lane}", reset_less=True)
+            with m.If(shift_parameters):
+                m.d.sync += parameters.eq(following)
+            following = parameters
+            m.submodules[f"requantizer_{lane}"] = requantizer = Requantizer(config)
+            m.d.comb += [
+                requantizer.accumulator.eq(self.sums[lane]),
+                requantizer.parameters.eq(parameters),
+                requantizer.zero.eq(job.zero),
+                requantizer.low.eq(job.low),
+                requantizer.high.eq(job.high),
+            ]
+            skew = config.lane_groups - 1 - lane // config.lane_group
+            outputs.append(delay(m, requantizer.output, skew, name=f"output_{lane}"))
+        return Cat(*reversed(outputs))
+
+    def _place_words(self, m, tiles, job):
+        """Addresses of a tile's words, in step with the words; and the end of the job."""
+        config = self._config
+        m.submodules.pixel_address = pixel_address = PixelAddress(config)
+        lead = self.latency(config) - PixelAddress.LATENCY - self._COORDINATE_LATENCY
+        begin = delay(m, self.begin, lead, name="begin", init=0)
+
+        # Cycle 0: take the tile. Then a column a cycle.
+        tile = Signal(DrainTile, reset_less=True)
+        active = Signal()
+        column = Signal(config.log2_columns, reset_less=True)
+        m.d.comb += tiles.r_en.eq(begin)
+        with m.If(begin):
+            m.d.sync += [tile.eq(tiles.r_data), active.eq(1), column.eq(0)]
+        with m.Elif(active):
+            m.d.sync += column.eq(column + 1)
+            with m.If(column == config.columns - 1):
+                m.d.sync += active.eq(0)
+
+        # Cycle 1: the pixel.
+        pixel_row = Signal(len(tile.row) + 1, reset_less=True)
+        pixel_column = Signal.like(pixel_row)
+        pixel_active = Signal()
+        pixel_last = Signal()
+        column_in_row = Signal(config.log2_columns)
+        with m.Switch(job.log2_bank_columns):
+            for log2_bank_columns in range(config.log2_columns + 1):
+                with m.Case(log2_bank_columns):
+                    m.d.comb += column_in_row.eq(column & ((1 << log2_bank_columns) - 1))
+        m.d.sync += [
+            pixel_row.eq(tile.row + (column >> job.log2_bank_columns)),
+            pixel_column.eq(tile.column + column_in_row),
+            pixel_active.eq(active),
+            pixel_last.eq(active & tile.last & (column == config.columns - 1)),
+        ]
+
+        # Cycle 2: inside the image? Then its place.
+        pixels = pixel_address.pixels
+        m.d.comb += [
+            pixels.payload.place.eq(job.output),
+            pixels.payload.y.eq(pixel_row),
+            pixels.payload.x.eq(pixel_column),
+            pixels.valid.eq(pixel_active & (pixel_row < job.height) & (pixel_column < job.width)),
+        ]
+        last = delay(m, pixel_last, PixelAddress.LATENCY, name="last", init=0)
+        return pixel_address.located, last

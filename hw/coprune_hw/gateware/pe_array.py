@@ -1,0 +1,150 @@
+"""The array of processing elements: `lanes` x `columns` multiply-accumulates a cycle."""
+
+from amaranth.hdl import *
+from amaranth.lib import data, wiring
+from amaranth.lib.wiring import In, Out
+
+from coprune_hw.contract import AcceleratorConfig
+from coprune_hw.contract.slots import LANE_BITS, LaneField
+
+from .delay import delay
+
+PRODUCT_BITS = LANE_BITS + 8
+
+
+class SlotFlags(data.Struct):
+    """What the array does with a slot.
+
+    `valid`: there is a slot in this cycle. `first` and `last` of its tile. `diagonal`: lane l takes
+    channel l with a 12-bit weight. `maximum`: keep the largest product instead of the sum.
+    """
+
+    valid: 1
+    first: 1
+    last: 1
+    diagonal: 1
+    maximum: 1
+
+
+class PEArray(wiring.Component):
+    """Multiplies the weight of every lane with a channel of every column's word, and adds up.
+
+    Words, weights and flags enter at lane group 0 and travel to the next group in a cycle each, so
+    that no wire spans the array; sums leave with the same skew. When a tile is complete its sums
+    move to a second set of registers, which shifts them out a column a cycle while the next tile
+    computes.
+
+    Members
+    -------
+    words, inside, pad, words_valid : In
+        A block's words, as `ActivationMemory` gives them; they stay until the next ones come.
+    flags : In
+        Of the slot whose fields for lane group 0 come in this cycle.
+    fields : In
+        Per lane group: weights and indices. Group g comes g cycles after group 0.
+    sums : Out
+        One column's accumulators. Lane group g comes g cycles after group 0.
+    drain : Out
+        In this cycle `sums` of group 0 are those of column 0; the next columns follow.
+
+    Notes
+    -----
+    `DRAIN_LATENCY` cycles from `flags` of a tile's last slot to `drain`. Words and the first slot
+    of their block come in the same cycle. Two tiles' last slots must be `columns` cycles apart.
+    """
+
+    # words, fields -> word register, decoded weight and index -> selected channel -> product
+    # -> accumulator -> shadow
+    DRAIN_LATENCY = 5
+
+    def __init__(self, config: AcceleratorConfig):
+        self._config = config
+        fields = data.ArrayLayout(LANE_BITS, config.lane_group)
+        super().__init__(
+            {
+                "words": In(data.ArrayLayout(config.word_bits, config.columns)),
+                "inside": In(config.columns),
+                "pad": In(8),
+                "words_valid": In(1),
+                "flags": In(SlotFlags),
+                "fields": In(fields).array(config.lane_groups),
+                "sums": Out(data.ArrayLayout(signed(config.accumulator_bits), config.lanes)),
+                "drain": Out(1),
+            }
+        )
+
+    def elaborate(self, platform):
+        config = self._config
+        m = Module()
+        words = []
+        for column in range(config.columns):
+            word = Signal(config.word_bits, name=f"word_0_{column}", reset_less=True)
+            padding = self.pad.replicate(config.lanes)
+            with m.If(self.words_valid):
+                m.d.sync += word.eq(Mux(self.inside[column], self.words[column], padding))
+            words.append(word)
+        flags = self.flags
+        for group in range(config.lane_groups):
+            if group:
+                words = [
+                    delay(m, word, 1, name=f"word_{group}_{column}")
+                    for column, word in enumerate(words)
+                ]
+                flags = delay(m, flags, 1, name=f"flags_{group}", init=0)
+            drain = self._add_group(m, group=group, words=words, flags=flags)
+            if group == 0:
+                m.d.comb += self.drain.eq(drain)
+        return m
+
+    def _add_group(self, m, *, group, words, flags):
+        """One lane group: `flags` are those of the slot in `fields[group]`. Returns its drain."""
+        # Cycle 0: decode. Cycle 1: select the channel. Cycle 2: multiply. Cycle 3: accumulate.
+        decoded = delay(m, flags, 1, name=f"flags_{group}_decoded", init=0)
+        selected = delay(m, decoded, 1, name=f"flags_{group}_selected", init=0)
+        multiplied = delay(m, selected, 1, name=f"flags_{group}_multiplied", init=0)
+        complete = delay(m, multiplied.valid & multiplied.last, 1, name=f"complete_{group}", init=0)
+        drain = delay(m, complete, 1, name=f"drain_{group}", init=0)
+        for offset in range(self._config.lane_group):
+            lane = group * self._config.lane_group + offset
+            field = self.fields[group][offset]
+            weight, index = self._decode(m, field, flags.diagonal, lane=lane)
+            weight = delay(m, weight, 1, name=f"weight_{lane}_selected")
+            self._add_lane(m, lane, words, weight, index, multiplied, complete)
+        return drain
+
+    def _decode(self, m, field, diagonal, *, lane):
+        """Registered 12-bit weight and channel index of a lane."""
+        weight = Signal(signed(LANE_BITS), name=f"weight_{lane}", reset_less=True)
+        index = Signal(self._config.index_bits, name=f"index_{lane}", reset_less=True)
+        narrow = data.View(LaneField, field)
+        m.d.sync += [
+            weight.eq(Mux(diagonal, field.as_signed(), narrow.weight)),
+            index.eq(Mux(diagonal, lane, narrow.index)),
+        ]
+        return weight, index
+
+    def _add_lane(self, m, lane, words, weight, index, flags, complete):
+        accumulator_shape = signed(self._config.accumulator_bits)
+        shadows = [
+            Signal(accumulator_shape, name=f"shadow_{lane}_{column}", reset_less=True)
+            for column in range(self._config.columns)
+        ]
+        m.d.comb += self.sums[lane].eq(shadows[0])
+        for column, word in enumerate(words):
+            place = f"{lane}_{column}"
+            channel = Signal(signed(8), name=f"channel_{place}", reset_less=True)
+            product = Signal(signed(PRODUCT_BITS), name=f"product_{place}", reset_less=True)
+            accumulator = Signal(accumulator_shape, name=f"accumulator_{place}", reset_less=True)
+            m.d.sync += [
+                channel.eq(word.word_select(index, 8)),
+                product.eq(channel * weight),
+            ]
+            with m.If(flags.valid):
+                with m.If(flags.first):
+                    m.d.sync += accumulator.eq(product)
+                with m.Elif(~flags.maximum):
+                    m.d.sync += accumulator.eq(accumulator + product)
+                with m.Elif(accumulator < product):
+                    m.d.sync += accumulator.eq(product)
+            following = shadows[column + 1] if column + 1 < len(words) else shadows[column]
+            m.d.sync += shadows[column].eq(Mux(complete, accumulator, following))

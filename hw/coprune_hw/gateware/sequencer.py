@@ -1,0 +1,246 @@
+"""Walks the tiles and slots of an EXECUTE instruction."""
+
+from amaranth.hdl import *
+from amaranth.lib import data, stream, wiring
+from amaranth.lib.wiring import In, Out
+
+from coprune_hw.contract import AcceleratorConfig
+from coprune_hw.contract.instructions import ADDRESS_BITS, SIZE_BITS, Execute, Place, Prefix
+
+from .block_address import TilePosition
+
+
+class DrainJob(data.Struct):
+    """What the drain needs of an EXECUTE instruction."""
+
+    prefix: Prefix
+    output: Place
+    log2_bank_columns: 3
+    height: SIZE_BITS
+    width: SIZE_BITS
+    parameter_base: ADDRESS_BITS
+    zero: signed(8)
+    low: signed(8)
+    high: signed(8)
+
+
+class DrainTile(data.Struct):
+    """A tile on its way to the drain: its first pixel, and whether it is the instruction's last."""
+
+    row: SIZE_BITS
+    column: SIZE_BITS
+    last: 1
+
+
+class Sequencer(wiring.Component):
+    """Issues a slot a cycle: tile after tile, and in every tile the whole slot stream.
+
+    The only thing that holds slots back is the drain: a tile's last slot waits until the sums of
+    the tile before have left, and until the drain has this instruction's parameters. Everything
+    behind the sequencer has a fixed latency.
+
+    Members
+    -------
+    instruction : In(stream of Execute)
+        Its tokens are there already.
+    halt : In
+        Issue nothing more.
+    slot_valid, slot_address, first, last, maximum, tile : Out
+        The slot of this cycle.
+    job, drain_tile : Out(stream)
+        To the drain: once for every instruction, and with every tile's last slot. `drain_tile` has
+        no backpressure.
+    parameters_ready : In
+        The drain has the parameters of the oldest instruction that is not complete, or will have
+        them before its sums arrive.
+    completed : In
+        The drain has written the last word of an instruction.
+    busy : Out
+        An instruction is here or on its way through the drain.
+    invalid : Out
+        The instruction reaches outside a memory, or is empty.
+    barrier_stall, drain_stall : Out
+        This cycle was lost waiting.
+
+    Notes
+    -----
+    Three cycles from an instruction's acceptance to its first slot. The next instruction may issue
+    while the last tile of this one drains.
+    """
+
+    def __init__(self, config: AcceleratorConfig):
+        self._config = config
+        super().__init__(
+            {
+                "instruction": In(stream.Signature(Execute)),
+                "halt": In(1),
+                "slot_valid": Out(1),
+                "slot_address": Out(range(config.slot_depth)),
+                "first": Out(1),
+                "last": Out(1),
+                "maximum": Out(1),
+                "tile": Out(TilePosition),
+                "job": Out(stream.Signature(DrainJob)),
+                "drain_tile": Out(stream.Signature(DrainTile, always_ready=True)),
+                "parameters_ready": In(1),
+                "completed": In(1),
+                "busy": Out(1),
+                "invalid": Out(1),
+                "barrier_stall": Out(1),
+                "drain_stall": Out(1),
+            }
+        )
+
+    def elaborate(self, platform):
+        m = Module()
+        execute = Signal(Execute, reset_less=True)
+        in_flight = Signal(2)
+        accepted = Signal()
+        m.d.sync += in_flight.eq(in_flight + accepted - self.completed)
+        m.d.comb += self.busy.eq(in_flight.any())
+
+        allowed = self._allow_slot(m, in_flight)
+        advance = self._walk(m, execute)
+
+        with m.FSM(name="sequencer"):
+            with m.State("IDLE"):
+                m.d.comb += self.instruction.ready.eq(~self.halt & (in_flight < 2))
+                m.d.sync += execute.eq(self.instruction.payload)
+                with m.If(self.instruction.valid & self.instruction.ready):
+                    m.d.comb += accepted.eq(1)
+                    m.next = "CHECK"
+            with m.State("CHECK"):
+                with m.If(self._is_invalid(execute)):
+                    m.d.comb += self.invalid.eq(1)
+                    m.next = "STOPPED"
+                with m.Elif(self.halt):
+                    m.next = "STOPPED"
+                with m.Elif(execute.barrier & (in_flight != 1)):
+                    m.d.comb += self.barrier_stall.eq(1)
+                with m.Else():
+                    m.d.comb += self.job.valid.eq(1)
+                    with m.If(self.job.ready):
+                        m.next = "RUN"
+            with m.State("RUN"):
+                m.d.comb += [
+                    self.slot_valid.eq(allowed & ~self.halt),
+                    self.drain_stall.eq(~allowed),
+                ]
+                with m.If(self.slot_valid & self.drain_tile.valid & self.drain_tile.payload.last):
+                    m.next = "IDLE"
+            # An error elsewhere, or here: only a reset leads out.
+            with m.State("STOPPED"):
+                pass
+
+        m.d.comb += [
+            advance.eq(self.slot_valid),
+            self.maximum.eq(execute.maximum),
+            self.job.payload.prefix.eq(execute.prefix),
+            self.job.payload.output.eq(execute.output),
+            self.job.payload.log2_bank_columns.eq(execute.log2_bank_columns),
+            self.job.payload.height.eq(execute.output_height),
+            self.job.payload.width.eq(execute.output_width),
+            self.job.payload.parameter_base.eq(execute.parameter_base),
+            self.job.payload.zero.eq(execute.zero),
+            self.job.payload.low.eq(execute.low),
+            self.job.payload.high.eq(execute.high),
+        ]
+        return m
+
+    def _allow_slot(self, m, in_flight):
+        """A tile's last slot waits for the drain: `columns` cycles after the last one before."""
+        drain_timer = Signal(range(self._config.columns))
+        with m.If(self.drain_tile.valid):
+            m.d.sync += drain_timer.eq(self._config.columns - 1)
+        with m.Elif(drain_timer.any()):
+            m.d.sync += drain_timer.eq(drain_timer - 1)
+        drain_free = ~drain_timer.any() & self.parameters_ready & (in_flight == 1)
+        return ~self.last | drain_free
+
+    def _walk(self, m, execute):
+        """Counters of slots and tiles. Returns the signal that moves them on by a slot."""
+        config = self._config
+        advance = Signal()
+        first = Signal()
+        last = Signal()
+        slot_address = Signal(ADDRESS_BITS, reset_less=True)
+        slots_left = Signal(ADDRESS_BITS, reset_less=True)
+        rows_left = Signal.like(execute.tile_rows, reset_less=True)
+        columns_left = Signal.like(execute.tile_columns, reset_less=True)
+        row = Signal(SIZE_BITS, reset_less=True)
+        column = Signal(SIZE_BITS, reset_less=True)
+        tile_address = Signal(len(self.tile.address), reset_less=True)
+        row_address = Signal(len(self.tile.address), reset_less=True)
+        last_column = columns_left == 1
+        last_tile = last_column & (rows_left == 1)
+
+        begin_stream = [
+            first.eq(1),
+            last.eq(execute.slot_count == 1),
+            slot_address.eq(execute.slot_base),
+            slots_left.eq(execute.slot_count),
+        ]
+        with m.If(self.job.valid):
+            m.d.sync += [
+                *begin_stream,
+                rows_left.eq(execute.tile_rows),
+                columns_left.eq(execute.tile_columns),
+                row.eq(execute.row_begin),
+                column.eq(0),
+                tile_address.eq(execute.tile_base),
+                row_address.eq(execute.tile_base),
+            ]
+        with m.Elif(advance & ~last):
+            m.d.sync += [
+                first.eq(0),
+                last.eq(slots_left == 2),
+                slot_address.eq(slot_address + 1),
+                slots_left.eq(slots_left - 1),
+            ]
+        with m.Elif(advance):
+            m.d.sync += begin_stream
+            with m.If(last_column):
+                m.d.sync += [
+                    rows_left.eq(rows_left - 1),
+                    columns_left.eq(execute.tile_columns),
+                    row.eq(row + (config.columns >> execute.log2_bank_columns)),
+                    column.eq(0),
+                    tile_address.eq(row_address + execute.pitch),
+                    row_address.eq(row_address + execute.pitch),
+                ]
+            with m.Else():
+                m.d.sync += [
+                    columns_left.eq(columns_left - 1),
+                    column.eq(column + (C(1, 5) << execute.log2_bank_columns)),
+                    tile_address.eq(tile_address + 1),
+                ]
+        m.d.comb += [
+            self.first.eq(first),
+            self.last.eq(last),
+            self.slot_address.eq(slot_address),
+            self.tile.address.eq(tile_address),
+            self.tile.row.eq(row),
+            self.tile.column.eq(column),
+            self.tile.pitch.eq(execute.pitch),
+            self.tile.log2_bank_columns.eq(execute.log2_bank_columns),
+            self.tile.height.eq(execute.input_height),
+            self.tile.width.eq(execute.input_width),
+            self.tile.pad.eq(execute.pad),
+            self.drain_tile.valid.eq(advance & last),
+            self.drain_tile.payload.row.eq(row),
+            self.drain_tile.payload.column.eq(column),
+            self.drain_tile.payload.last.eq(last_tile),
+        ]
+        return advance
+
+    def _is_invalid(self, execute):
+        config = self._config
+        return (
+            (execute.slot_count == 0)
+            | (execute.tile_rows == 0)
+            | (execute.tile_columns == 0)
+            | (execute.slot_base + execute.slot_count > config.slot_depth)
+            | (execute.parameter_base + config.lanes > config.parameter_depth)
+            | (execute.log2_bank_columns > config.log2_columns)
+            | (execute.output.log2_bank_columns > config.log2_columns)
+        )

@@ -1,0 +1,23 @@
+"""Images to calibrate, fine-tune and measure with."""
+
+from coprune.data.cifar10 import (
+    CLASSES,
+    LabelledImages,
+    Sample,
+    find_cifar10,
+    load_sample,
+    load_test,
+    load_train,
+    normalize,
+)
+
+__all__ = [
+    "CLASSES",
+    "LabelledImages",
+    "Sample",
+    "find_cifar10",
+    "load_sample",
+    "load_test",
+    "load_train",
+    "normalize",
+]

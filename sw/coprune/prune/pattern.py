@@ -1,0 +1,119 @@
+"""N:M patterns: of every M consecutive input channels a kernel tap keeps N weights."""
+
+from collections.abc import Collection, Mapping
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+
+def nm_mask(weight: torch.Tensor, *, n: int = 4, m: int = 16) -> torch.Tensor:
+    """Return where ``weight`` keeps the ``n`` largest magnitudes of each group of ``m``.
+
+    A group is ``m`` consecutive input channels of one output channel and one kernel tap; a last
+    group of fewer channels keeps ``n`` of them or all. Of equal magnitudes the lower channel stays.
+
+    Parameters
+    ----------
+    weight
+        [out, in, height, width] of a convolution or [out, in] of a linear layer.
+
+    Returns
+    -------
+    torch.Tensor
+        bool, in the shape of ``weight``.
+    """
+    if not 1 <= n <= m:
+        raise ValueError(f"n must be in 1..{m} (m), not {n!r}")
+    if weight.dim() < 2:
+        raise ValueError(f"weight must have an input channel axis, not shape {[*weight.shape]}")
+    magnitudes = weight.detach().abs().movedim(1, -1)
+    channels = magnitudes.shape[-1]
+    # -1 is below every magnitude: padding is kept only where a group has fewer than n channels.
+    groups = F.pad(magnitudes, (0, -channels % m), value=-1.0).unflatten(-1, (-1, m))
+    kept = groups.argsort(dim=-1, descending=True, stable=True)[..., :n]
+    mask = torch.zeros_like(groups, dtype=torch.bool).scatter_(-1, kept, True)
+    return mask.flatten(-2)[..., :channels].movedim(-1, 1).contiguous()
+
+
+def prunable_layers(model: nn.Module, *, m: int = 16) -> dict[str, nn.Conv2d | nn.Linear]:
+    """Return the layers whose pruning the accelerator turns into speed, by module name.
+
+    These are the ungrouped convolutions and linear layers that have at least ``m`` input
+    channels, except the last linear layer: the classifier is a sliver of the work and its
+    errors go straight to the output.
+    """
+    linear = [module for module in model.modules() if isinstance(module, nn.Linear)]
+    classifier = linear[-1] if linear else None
+    return {
+        name: module
+        for name, module in model.named_modules()
+        if (isinstance(module, nn.Conv2d) and module.groups == 1 and module.in_channels >= m)
+        or (isinstance(module, nn.Linear) and module.in_features >= m and module is not classifier)
+    }
+
+
+def prune_nm(
+    model: nn.Module, *, n: int = 4, m: int = 16, skip: Collection[str] = ()
+) -> dict[str, torch.Tensor]:
+    """Zero all but the ``n`` largest of every ``m`` weights in each of `prunable_layers`.
+
+    Parameters
+    ----------
+    skip
+        Module names of layers to leave dense.
+
+    Returns
+    -------
+    dict
+        Module name to the bool mask of the weights that were kept.
+
+    Raises
+    ------
+    ValueError
+        If ``skip`` names a layer that would not be pruned anyway.
+    """
+    layers = prunable_layers(model, m=m)
+    if unknown := set(skip) - set(layers):
+        raise ValueError(f"skip must name prunable layers, not {sorted(unknown)}")
+    masks = {
+        name: nm_mask(layer.weight, n=n, m=m) for name, layer in layers.items() if name not in skip
+    }
+    apply_masks(model, masks=masks)
+    return masks
+
+
+@torch.no_grad()
+def apply_masks(model: nn.Module, *, masks: Mapping[str, torch.Tensor]) -> None:
+    """Set every weight that ``masks`` (by module name) does not keep to exactly zero."""
+    for name, mask in masks.items():
+        model.get_submodule(name).weight.masked_fill_(~mask, 0.0)
+
+
+class MaskedTraining:
+    """Keep pruned weights at zero while ``optimizer`` trains the others.
+
+    Parameters
+    ----------
+    masks
+        Module name to bool mask, as `prune_nm` returns.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        *,
+        masks: Mapping[str, torch.Tensor],
+        optimizer: torch.optim.Optimizer,
+    ):
+        self._model = model
+        self._masks = masks
+        self._hook = optimizer.register_step_post_hook(lambda *_: self._apply())
+        self._apply()
+
+    def remove(self) -> None:
+        """Let the optimizer change pruned weights again."""
+        self._hook.remove()
+
+    def _apply(self) -> None:
+        apply_masks(self._model, masks=self._masks)

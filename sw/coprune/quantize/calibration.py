@@ -1,0 +1,161 @@
+"""Which real numbers the tensors of a network take, and which int8 grid suits them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from coprune_hw.contract.arithmetic import dequantize, quantize
+
+from coprune.compiler.float_graph import FloatGraph, evaluate
+
+BINS = 2048
+"""Bins of a tensor's histogram: eight for each int8 step."""
+STEPS = 255
+"""Steps between the lowest and the highest int8 value."""
+PERCENTILE = 99.99
+"""Percentage of values that the percentile observer covers at either end."""
+SHRINKAGES = np.linspace(0.2, 1.0, 81)
+"""Fractions of a tensor's range that the MSE observer tries for either end."""
+
+
+@dataclass(frozen=True)
+class Grid:
+    """An int8 grid: `q` stands for ``scale * (q - zero)``."""
+
+    scale: float
+    zero: int
+
+    @classmethod
+    def spanning(cls, low: float, high: float) -> Grid:
+        """The grid of an interval, which is widened to hold 0, so that 0 is a grid point."""
+        low, high = min(low, 0.0), max(high, 0.0)
+        if low == high:
+            return cls(scale=1.0, zero=-128)
+        scale = (high - low) / STEPS
+        return cls(scale=scale, zero=int(np.clip(np.rint(-128 - low / scale), -128, 127)))
+
+    def rounded(self, values: np.ndarray) -> np.ndarray:
+        """The grid points nearest to real numbers."""
+        steps = quantize(values, scale=self.scale, zero=self.zero)
+        return dequantize(steps, scale=self.scale, zero=self.zero)
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """The values of one tensor over all calibration images.
+
+    Parameters
+    ----------
+    low, high : float
+        Smallest and largest value.
+    mean_square : float
+        Over all values.
+    counts : int64 array [`BINS`]
+        Histogram between `low` and `high` of the values other than 0, which every grid holds.
+    """
+
+    low: float
+    high: float
+    mean_square: float
+    counts: np.ndarray
+
+    @property
+    def centres(self) -> np.ndarray:
+        """The middle of each bin of the histogram."""
+        return self.low + (np.arange(BINS) + 0.5) * (self.high - self.low) / BINS
+
+    def mean_squared_error(self, grid: Grid) -> float:
+        """Estimate from the histogram of what rounding to a grid does, summed over all values."""
+        errors = grid.rounded(self.centres) - self.centres
+        return float(self.counts @ errors**2)
+
+
+def measure(graph: FloatGraph, batches: Sequence[torch.Tensor]) -> dict[str, Statistics]:
+    """Return the statistics of every tensor of a graph, by name.
+
+    Parameters
+    ----------
+    graph : FloatGraph
+    batches : sequence of float32 tensors [N, C, H, W]
+
+    Raises
+    ------
+    ValueError
+        A tensor holds NaN or infinity.
+    """
+    lows: dict[str, float] = {}
+    highs: dict[str, float] = {}
+    squares: dict[str, float] = {}
+    sizes: dict[str, int] = {}
+    for name, values in _values(graph, batches):
+        low, high = (float(bound) for bound in values.aminmax())
+        if not (np.isfinite(low) and np.isfinite(high)):
+            raise ValueError(f"tensor {name!r} holds NaN or infinity on the calibration images")
+        lows[name] = min(low, lows.get(name, low))
+        highs[name] = max(high, highs.get(name, high))
+        squares[name] = squares.get(name, 0.0) + float(values.double().square().sum())
+        sizes[name] = sizes.get(name, 0) + values.numel()
+    counts = {name: np.zeros(BINS, np.int64) for name in lows}
+    for name, values in _values(graph, batches):
+        if lows[name] < highs[name]:
+            nonzero = values[values != 0]
+            histogram = torch.histc(nonzero, BINS, min=lows[name], max=highs[name])
+            counts[name] += histogram.numpy().astype(np.int64)
+    return {
+        name: Statistics(lows[name], highs[name], squares[name] / sizes[name], counts[name])
+        for name in lows
+    }
+
+
+def span_extremes(statistics: Statistics) -> Grid:
+    """The grid from the smallest to the largest value."""
+    return Grid.spanning(statistics.low, statistics.high)
+
+
+def span_percentiles(statistics: Statistics) -> Grid:
+    """The grid that leaves out the rarest values at either end."""
+    total = statistics.counts.sum()
+    if not total:
+        return span_extremes(statistics)
+    below = np.cumsum(statistics.counts) / total
+    first = int(np.searchsorted(below, 1 - PERCENTILE / 100))
+    last = int(np.searchsorted(below, PERCENTILE / 100))
+    centres = statistics.centres
+    return Grid.spanning(centres[first], centres[min(last, BINS - 1)])
+
+
+def span_least_error(statistics: Statistics) -> Grid:
+    """The grid with the least mean squared error, clipped values included.
+
+    Either end is searched with the other one fixed, the high end twice.
+    """
+    low, high = min(statistics.low, 0.0), max(statistics.high, 0.0)
+
+    def error(candidate_low: float, candidate_high: float) -> float:
+        return statistics.mean_squared_error(Grid.spanning(candidate_low, candidate_high))
+
+    best_low = low
+    best_high = min(high * SHRINKAGES, key=lambda candidate: error(best_low, candidate))
+    if low < 0.0:
+        best_low = min(low * SHRINKAGES, key=lambda candidate: error(candidate, best_high))
+        best_high = min(high * SHRINKAGES, key=lambda candidate: error(best_low, candidate))
+    return Grid.spanning(best_low, best_high)
+
+
+OBSERVERS: dict[str, Callable[[Statistics], Grid]] = {
+    "mse": span_least_error,
+    "percentile": span_percentiles,
+    "minmax": span_extremes,
+}
+"""How a grid is chosen, by name."""
+
+
+def _values(
+    graph: FloatGraph, batches: Sequence[torch.Tensor]
+) -> Iterator[tuple[str, torch.Tensor]]:
+    with torch.inference_mode():
+        for batch in batches:
+            yield from evaluate(graph, batch)

@@ -1,0 +1,46 @@
+"""Drive and read `lib.stream` interfaces in tests, with random stalls."""
+
+import random
+
+import numpy as np
+
+
+def stall_pattern(stall: float, *, seed: int):
+    """Endless booleans, of which a fraction `stall` is true."""
+    generator = random.Random(seed)
+    while True:
+        yield generator.random() < stall
+
+
+async def stream_put(ctx, stream, payloads, *, stall: float = 0.0, seed: int = 0):
+    """Send `payloads` in order, pausing before each with probability `stall` per cycle."""
+    pauses = stall_pattern(stall, seed=seed)
+    for payload in payloads:
+        while next(pauses):
+            ctx.set(stream.valid, 0)
+            await ctx.tick()
+        ctx.set(stream.payload, _plain(payload))
+        ctx.set(stream.valid, 1)
+        await ctx.tick().until(stream.ready)
+    ctx.set(stream.valid, 0)
+
+
+async def stream_get(ctx, stream, count: int, *, stall: float = 0.0, seed: int = 0) -> list:
+    """Take `count` payloads, refusing in each cycle with probability `stall`."""
+    pauses = stall_pattern(stall, seed=seed)
+    payloads = []
+    while len(payloads) < count:
+        is_ready = not next(pauses)
+        if not stream.signature.always_ready:
+            ctx.set(stream.ready, is_ready)
+        _, _, valid, payload = await ctx.tick().sample(stream.valid, stream.payload)
+        if valid and (is_ready or stream.signature.always_ready):
+            payloads.append(payload)
+    if not stream.signature.always_ready:
+        ctx.set(stream.ready, 0)
+    return payloads
+
+
+def _plain(payload):
+    """Amaranth takes Python integers only."""
+    return int(payload) if isinstance(payload, np.integer) else payload

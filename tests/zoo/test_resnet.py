@@ -1,0 +1,80 @@
+import numpy as np
+import pytest
+import torch
+
+from coprune import zoo
+from coprune.data import load_sample
+from coprune.prune import nm_mask, prunable_layers
+from coprune.prune.finetune import evaluate
+
+
+@pytest.mark.parametrize("name", zoo.names())
+def test_every_name_builds_a_network_in_evaluation_mode(name):
+    model = zoo.build(name)
+    assert not model.training
+    assert model(torch.zeros(2, 3, 32, 32)).shape == (2, 10)
+
+
+def test_unknown_name_is_refused_with_the_known_ones():
+    with pytest.raises(ValueError, match="one of resnet20, resnet20-dense, not 'resnet9'"):
+        zoo.build("resnet9")
+
+
+def test_unknown_weights_are_refused():
+    with pytest.raises(ValueError, match=r"one of \['dense', '4:16'\], not '2:4'"):
+        zoo.resnet20("2:4")
+
+
+@pytest.mark.parametrize("depth", [7, 18, 2])
+def test_depth_that_is_not_6n_plus_2_is_refused(depth):
+    with pytest.raises(ValueError, match=rf"6n \+ 2 with n >= 1, not {depth}"):
+        zoo.CifarResNet(depth=depth)
+
+
+@pytest.mark.parametrize(
+    ("build", "parameters"),
+    [
+        (zoo.resnet20, 269_722),
+        (zoo.resnet32, 464_154),
+        (zoo.resnet44, 658_586),
+        (zoo.resnet56, 853_018),
+    ],
+)
+def test_networks_have_the_published_number_of_parameters(build, parameters):
+    assert sum(value.numel() for value in build().parameters()) == parameters
+
+
+def test_shortcut_takes_every_second_pixel_and_pads_channels_on_both_sides():
+    block = zoo.resnet20().layer2[0]
+    torch.nn.init.zeros_(block.bn2.weight)
+    x = torch.rand(1, 16, 32, 32)
+    with torch.no_grad():
+        y = block(x)
+    assert torch.equal(y[:, 8:24], x[:, :, ::2, ::2])
+    assert not y[:, :8].any()
+    assert not y[:, 24:].any()
+
+
+def test_shipped_pruned_network_is_4_of_16_in_every_eligible_layer():
+    layers = prunable_layers(zoo.build("resnet20"))
+    assert len(layers) == 18
+    for name, layer in layers.items():
+        kept = layer.weight.detach().unflatten(1, (-1, 16)).count_nonzero(dim=2)
+        assert kept.max() <= 4, name
+        assert torch.equal(layer.weight * nm_mask(layer.weight), layer.weight), name
+
+
+@pytest.mark.parametrize(("name", "correct"), [("resnet20-dense", 0), ("resnet20", 0)])
+def test_shipped_network_recognizes_the_shipped_images(name, correct):
+    test = load_sample().test
+    accuracy = evaluate(zoo.build(name), images=test.images, labels=test.labels)
+    assert accuracy >= correct / 500
+
+
+def test_weights_are_plain_float32():
+    for name in zoo.names():
+        for key, value in zoo.build(name).state_dict().items():
+            expected = torch.int64 if key.endswith("num_batches_tracked") else torch.float32
+            assert value.dtype == expected, key
+            assert value.is_contiguous(), key
+            assert np.isfinite(value.numpy()).all(), key

@@ -1,4 +1,4 @@
-"""Who may import whom: the contract nothing of ours, hardware no software, simulators no compiler."""
+"""Who imports whom: the contract nothing of ours, gateware no software, simulators no compiler."""
 
 import ast
 from pathlib import Path

@@ -56,6 +56,12 @@ class Source:
     padding: tuple[int, int] = (0, 0)
     dilation: tuple[int, int] = (1, 1)
 
+    @property
+    def selects(self) -> bool:
+        """Every output takes at most one input value, as in a shortcut: an addition, not a MAC."""
+        per_output = np.count_nonzero(self.weight.reshape(len(self.weight), -1), axis=1)
+        return self.weight.shape[2:] == (1, 1) and bool((per_output <= 1).all())
+
 
 @dataclass(frozen=True)
 class Layer:
@@ -90,15 +96,17 @@ class Layer:
 
     @property
     def macs(self) -> int:
-        """Multiply-accumulates, zero weights included."""
+        """Multiply-accumulates, zero weights included; shortcuts have none."""
         pixels = self.output.height * self.output.width
-        return pixels * sum(source.weight.size for source in self.sources)
+        return pixels * sum(source.weight.size for source in self.sources if not source.selects)
 
     @property
     def nonzero_macs(self) -> int:
         """Multiply-accumulates with a weight that is not zero."""
         pixels = self.output.height * self.output.width
-        return pixels * sum(int(np.count_nonzero(source.weight)) for source in self.sources)
+        return pixels * sum(
+            int(np.count_nonzero(source.weight)) for source in self.sources if not source.selects
+        )
 
 
 @dataclass(frozen=True)

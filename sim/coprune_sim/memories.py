@@ -5,11 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+
 from coprune_hw.contract import AcceleratorConfig
 from coprune_hw.contract.parameters import PARAMETER_BYTES, unpack_parameters
 from coprune_hw.contract.planes import locate
 from coprune_hw.contract.registers import ErrorCode
 from coprune_hw.contract.slots import SlotStream, slot_bytes, unpack_slots
+
+MAX_LOG2_STRIDE = 2
+"""Planes are split into phases for strides up to 4."""
 
 
 class MachineError(Exception):
@@ -100,6 +104,10 @@ class Memories:
         """Bank and address of pixels in a `Place`; stop where one is outside the memory."""
         columns, depth = self.config.columns, self.config.activation_depth
         check_bank_columns(place["log2_bank_columns"], columns=columns)
+        require_address(
+            place["log2_stride"] <= MAX_LOG2_STRIDE,
+            message=f"a place's stride must be 1, 2 or 4, not {1 << place['log2_stride']}",
+        )
         bank, address = locate(place, y, x, columns=columns)
         require_address(
             not (address >= depth).any(),

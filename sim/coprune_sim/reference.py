@@ -17,8 +17,8 @@ from coprune_sim.graph import IntegerGraph, Layer, Source, Tensor
 
 ACTIVATION_REACH = 128
 """Largest magnitude of an int8 activation."""
-BATCH_IMAGES = 128
-"""Images that pass through the graph together."""
+BATCH_IMAGES = 64
+"""Images that pass through the graph together: their values stay near the cache."""
 REQUANTIZED_VALUES = 1 << 16
 """Values that are requantized together: their int64 temporaries stay in the cache."""
 

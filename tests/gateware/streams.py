@@ -3,6 +3,7 @@
 import random
 
 import numpy as np
+from amaranth.sim import Simulator
 
 
 def stall_pattern(stall: float, *, seed: int):
@@ -44,3 +45,23 @@ async def stream_get(ctx, stream, count: int, *, stall: float = 0.0, seed: int =
 def _plain(payload):
     """Amaranth takes Python integers only."""
     return int(payload) if isinstance(payload, np.integer) else payload
+
+
+def simulate(dut, *benches, background=()) -> int:
+    """Run `benches` to their end beside `background`; return the clock cycles that took."""
+    cycles = 0
+
+    async def count(ctx):
+        nonlocal cycles
+        async for _ in ctx.tick():
+            cycles += 1
+
+    simulator = Simulator(dut)
+    simulator.add_clock(1e-8)
+    simulator.add_process(count)
+    for bench in background:
+        simulator.add_testbench(bench, background=True)
+    for bench in benches:
+        simulator.add_testbench(bench)
+    simulator.run()
+    return cycles

@@ -2,12 +2,11 @@
 
 import numpy as np
 import pytest
-from amaranth.sim import Simulator
 
 from coprune_hw.contract import AcceleratorConfig
 from coprune_hw.gateware.chunker import Chunker, chunk_sizes
 
-from .streams import stream_get, stream_put
+from .streams import simulate, stream_get, stream_put
 
 
 def to_beats(image: bytes, bus_bytes: int) -> list[int]:
@@ -26,7 +25,6 @@ def run_chunker(config, runs, *, beat_stall=0.0, chunk_stall=0.0, seed=0):
     beats = [beat for image in images for beat in to_beats(image, config.bus_bytes)]
     total = sum(chunks for _, chunks in runs)
     results = []
-    cycles = 0
 
     async def source_runs(ctx):
         await stream_put(ctx, dut.runs, [{"size": s, "chunks": c} for s, c in runs])
@@ -37,18 +35,7 @@ def run_chunker(config, runs, *, beat_stall=0.0, chunk_stall=0.0, seed=0):
     async def sink(ctx):
         results.extend(await stream_get(ctx, dut.chunks, total, stall=chunk_stall, seed=seed + 2))
 
-    async def count(ctx):
-        nonlocal cycles
-        async for _ in ctx.tick():
-            cycles += 1
-
-    simulator = Simulator(dut)
-    simulator.add_clock(1e-8)
-    simulator.add_testbench(source_runs, background=True)
-    simulator.add_testbench(source_beats, background=True)
-    simulator.add_process(count)
-    simulator.add_testbench(sink)
-    simulator.run()
+    cycles = simulate(dut, sink, background=[source_runs, source_beats])
     expected = [
         (image[i : i + size], i + size == len(image))
         for image, (size, chunks) in zip(images, runs, strict=True)

@@ -269,7 +269,8 @@ def first_mismatch(actual, expected):
 
 
 def sparse_weight(rng, shape, *, keep=0.3, limit=128):
-    return rng.integers(-limit, limit, shape) * (rng.random(shape) < keep)
+    kept = rng.random(shape) < keep
+    return rng.integers(1, limit, shape) * rng.choice([-1, 1], shape) * kept
 
 
 @dataclass(frozen=True)
@@ -392,7 +393,7 @@ def assemble_case(case: Case, *, rng: np.random.Generator):
         limit = 2048 if diagonal else 128
         kernel_inputs = 1 if diagonal else source["inputs"]
         weight_shape = (case.outputs, kernel_inputs, *source["kernel"])
-        # A maximum takes every product, so its slots must hold the zeros' products or none at all.
+        # A maximum is over the slots' products: one with weight 0 counts too.
         keep = 1.0 if diagonal or case.maximum else 0.3
         placement = place_tensor(
             config,
@@ -635,6 +636,7 @@ ADDRESS_ERRORS = [
     (Opcode.LOAD, 0, "window.rows", 0, "a window must have pixels"),
     (Opcode.LOAD, 0, "window.row_begin", 100, "activation address must be below 64"),
     (Opcode.LOAD, 0, "place.log2_bank_columns", 3, "bank columns must be at most 4, not 8"),
+    (Opcode.LOAD, 0, "place.log2_stride", 3, "a place's stride must be 1, 2 or 4, not 8"),
     (Opcode.LOAD, 1, "place.base", 25, "LOAD must end at 32, not at 33"),
     (Opcode.LOAD, 1, "count", 33, "LOAD must end at 32, not at 33"),
     (Opcode.LOAD, 2, "place.base", 64, "LOAD must end at 64"),
@@ -648,6 +650,7 @@ ADDRESS_ERRORS = [
     (Opcode.EXECUTE, 0, "tile_base", 60, "activation address must be below 64, not 6"),
     (Opcode.EXECUTE, 0, "output.base", 60, "activation address must be below 64"),
     (Opcode.EXECUTE, 0, "output.log2_bank_columns", 3, "bank columns must be at most 4"),
+    (Opcode.EXECUTE, 0, "output.log2_stride", 3, "a place's stride must be 1, 2 or 4, not 8"),
     (Opcode.STORE, 0, "destination", DATA_OFFSET + 4, "DRAM offset must be a multiple of 8"),
     (Opcode.STORE, 0, "destination", 1 << 20, "DRAM bytes"),
     (Opcode.STORE, 0, "window.width", 0, "a window must have pixels"),

@@ -105,7 +105,7 @@ class Execute(data.Struct):
 
     Tiles are ``2**log2_bank_columns`` pixels wide; `tile_base` is the address of the first tile's
     word in a plane at address 0. Reads outside ``input_height x input_width`` give `pad`; outputs
-    outside ``output_height x output_width`` are not written. With `barrier` it waits until all
+    outside ``output_height x output_width`` are not written. `row_begin` is a multiple of the tile's rows. With `barrier` it waits until all
     earlier results are in the activation memory.
     """
 
@@ -133,7 +133,7 @@ class Execute(data.Struct):
 
 
 class Store(data.Struct):
-    """Activation memory to DRAM: whole words, in raster order, from byte offset `destination` on."""
+    """Activation memory to DRAM: whole words in raster order, from byte offset `destination` on."""
 
     prefix: Prefix
     destination: 32

@@ -44,7 +44,7 @@ def encode(layout: data.StructLayout, values: dict, *, path: str = "") -> int:
 
 
 def decode(layout: data.StructLayout, raw: int) -> dict:
-    """Unpack the bits of `layout` into a dict of integers; nested structures become nested dicts."""
+    """Unpack the bits of `layout` into a dict of integers; structures become nested dicts."""
     values = {}
     for name, field in layout:
         shape = Shape.cast(field.shape)

@@ -17,7 +17,7 @@ SHIFT_MIN, SHIFT_MAX = -8, 7
 
 
 class LaneField(data.Struct):
-    """Weight and channel index of one lane. In a diagonal slot all 12 bits are the signed weight."""
+    """Weight and channel index of one lane. In a diagonal slot all 12 bits are a signed weight."""
 
     weight: signed(8)
     index: 4
@@ -28,7 +28,8 @@ class SlotControl(data.Struct):
 
     `new_block` starts a block: the array takes the words at plane `offset`, shifted by (`dy`,
     `dx`). `short_row` and `short_column` say that the plane has one row or column less than the
-    instruction's input size (the later phases of an odd image).
+    instruction's input size (the later phases of an odd image). The first slot of a stream must
+    begin a block.
     """
 
     new_block: 1

@@ -33,10 +33,11 @@ class Chunker(wiring.Component):
 
     Notes
     -----
-    A chunk comes in the cycle after its last beat was accepted. A beat is accepted in every cycle in
-    which fewer than `size` bytes are left once the chunk on `chunks` is taken, so the slower of bus
-    and consumer rules: `n` chunks of beats that never wait take ``max(n, ceil(n * size /
-    bus_bytes))`` cycles. One cycle is lost between two runs.
+    A chunk comes in the cycle after its last beat was accepted. A beat is accepted in every cycle
+    in which fewer than `size` bytes are left once the chunk on `chunks` is taken, so the slower of
+    bus and consumer rules: the last chunk of `n`, where none of them waits, is taken ``max(ceil(n *
+    size / bus_bytes), ceil(size / bus_bytes) + n - 1)`` cycles after the first beat came. One cycle
+    is lost between two runs.
     """
 
     def __init__(self, config: AcceleratorConfig):
@@ -54,8 +55,8 @@ class Chunker(wiring.Component):
 
     def elaborate(self, platform):
         # The bytes at hand start at byte 0 of `held`. `rest` counts those that are left when the
-        # chunk is taken, or all of them while there is no whole chunk: in both cases it is where the
-        # next beat goes. A register, so the beat is rotated without waiting for the consumer.
+        # chunk is taken, or all of them while there is no whole chunk: in both cases it is where
+        # the next beat goes. A register, so the beat is rotated without waiting for the consumer.
         m = Module()
         bus_bytes, size_max = self._bus_bytes, self._sizes[-1]
         held_bytes = size_max + bus_bytes - 1

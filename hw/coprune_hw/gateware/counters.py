@@ -24,8 +24,8 @@ class Counters(wiring.Component):
     events : In(COUNTER_EVENTS)
         What happens in this cycle.
     marks : In(stream(mark), always ready)
-        Record the counts as they were at the beginning of this cycle. Marks from `mark_depth` on are
-        ignored; a mark that does not come in a run keeps the record of an earlier one.
+        Record the counts as they were at the beginning of this cycle. Marks from `mark_depth` on
+        are ignored; a mark that does not come in a run keeps the record of an earlier one.
     values : Out(COUNTER_VALUES)
     mark_select : In(8)
     mark_values : Out(COUNTER_VALUES)

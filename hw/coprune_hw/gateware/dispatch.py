@@ -91,24 +91,23 @@ class Dispatcher(wiring.Component):
                 with m.Elif(self.exhausted):
                     stop(ErrorCode.ADDRESS)
             with m.State("QUEUE"):
-                with m.If(self.instructions.valid):
-                    with m.Switch(instruction.prefix.opcode):
-                        with m.Case(Opcode.HEADER):
-                            m.d.comb += self.instructions.ready.eq(1)
-                            with m.If(~is_ours):
-                                stop(ErrorCode.GEOMETRY)
-                        for name, queue in queues.items():
-                            with m.Case(Opcode[name.upper()]):
-                                m.d.comb += [
-                                    queue.i.valid.eq(1),
-                                    self.instructions.ready.eq(queue.i.ready),
-                                    self.blocked.eq(~queue.i.ready),
-                                ]
-                        with m.Case(Opcode.END):
-                            m.d.comb += self.instructions.ready.eq(1)
-                            m.next = "FINISH"
-                        with m.Default():
-                            stop(ErrorCode.BAD_OPCODE)
+                with m.If(self.instructions.valid), m.Switch(instruction.prefix.opcode):
+                    with m.Case(Opcode.HEADER):
+                        m.d.comb += self.instructions.ready.eq(1)
+                        with m.If(~is_ours):
+                            stop(ErrorCode.GEOMETRY)
+                    for name, queue in queues.items():
+                        with m.Case(Opcode[name.upper()]):
+                            m.d.comb += [
+                                queue.i.valid.eq(1),
+                                self.instructions.ready.eq(queue.i.ready),
+                                self.blocked.eq(~queue.i.ready),
+                            ]
+                    with m.Case(Opcode.END):
+                        m.d.comb += self.instructions.ready.eq(1)
+                        m.next = "FINISH"
+                    with m.Default():
+                        stop(ErrorCode.BAD_OPCODE)
                 with m.Elif(self.exhausted):
                     stop(ErrorCode.ADDRESS)
             with m.State("FINISH"):

@@ -30,10 +30,10 @@ BANK_ADDRESS_BITS = 12
 """Address of a word within an activation bank."""
 
 PIXEL_ADDRESS_BITS = 22
-"""Address of a located pixel before it is known to be within a bank: wide enough for every `Place`."""
+"""Address of a located pixel before it is known to be within a bank: never wraps."""
 
-REGISTER_ADDRESS_BITS = 12
-"""Byte address within the AXI4-Lite slave's region of 4 KiB."""
+REGISTER_ADDRESS_BITS = 8
+"""Byte address within the AXI4-Lite slave's region of 256 bytes."""
 
 
 class AxiResponse(enum.IntEnum, shape=2):

@@ -42,13 +42,13 @@ class Loader(wiring.Component):
     Notes
     -----
     An instruction asks for its first burst `REQUEST_LATENCY` cycles after it was accepted, while
-    up to `AHEAD` earlier ones wait for their beats. ``n`` chunks of ``s`` bytes take ``max(n,
-    ceil(n * s / bus_bytes)) + 2`` cycles from the first beat to the completion, where neither bus
-    nor write port wait; the first beat of the next instruction is taken `TURNAROUND` cycles after
-    the last write at the earliest. A load of nothing completes without the bus.
+    up to `AHEAD` earlier ones wait for their beats. The completion is valid
+    `COMPLETION_LATENCY` cycles after the last write, see `Chunker` for the time between; the first beat of the next instruction is taken `TURNAROUND` cycles after
+    the last write at the earliest. A load of no slots or parameters completes without the bus.
     """
 
     REQUEST_LATENCY = LoadPlanner.LATENCY + BurstReader.LATENCY
+    COMPLETION_LATENCY = 1
     AHEAD = 4
     TURNAROUND = 3
 

@@ -13,6 +13,7 @@ from coprune_hw.contract.slots import slot_bytes
 
 from .chunker import CHUNK_COUNT_BITS
 from .interfaces import Transfer
+from .pixel_address import is_place_valid
 
 
 def load_job_layout(config: AcceleratorConfig) -> data.StructLayout:
@@ -31,14 +32,15 @@ class LoadPlanner(wiring.Component):
     program_address, program_bytes : In(32)
         Must be stable.
     transfers : Out(stream(Transfer))
-        None for a load of no chunks.
+        None for a load of no slots or parameters.
     jobs : Out(stream(load_job_layout))
         Presented together with the transfer, and accepted only together with it.
     busy : Out(1)
     error : Out(ErrorCode)
         BAD_OPCODE: a kind that is none. ADDRESS: `source` is no multiple of the bus width, the
-        source ends behind the program, slots or parameters end behind their memory, or `pixel_bytes`
-        is not 1 to `lanes`. Nothing is asked for, now or later. Stays until reset.
+        source ends behind the program, or slots or parameters end behind their memory; pixels are
+        none, have a size that is not 1 to `lanes` bytes, or a place that is none of this machine's.
+        Nothing is asked for, now or later. Stays until reset.
 
     Notes
     -----
@@ -108,7 +110,10 @@ class LoadPlanner(wiring.Component):
                     is_unfit.eq(
                         Mux(
                             is_pixels,
-                            (load.pixel_bytes == 0) | (load.pixel_bytes > config.lanes),
+                            (load.pixel_bytes == 0)
+                            | (load.pixel_bytes > config.lanes)
+                            | ~chunks.any()
+                            | ~is_place_valid(load.place, config),
                             memory_end > memory_depth,
                         )
                         | (load.source[: exact_log2(bus_bytes)] != 0)

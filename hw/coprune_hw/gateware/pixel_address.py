@@ -10,12 +10,18 @@ from coprune_hw.contract.instructions import SIZE_BITS, Place
 from .interfaces import PIXEL_ADDRESS_BITS
 
 
+def is_place_valid(place: Value, config: AcceleratorConfig) -> Value:
+    """Whether `PixelAddress` can locate pixels of this `Place`: stride and bank columns fit."""
+    return (place.log2_stride < 3) & (place.log2_bank_columns <= config.log2_columns)
+
+
 class PixelAddress(wiring.Component):
     """Compute bank and address of pixels, as `coprune_hw.contract.planes.locate` does.
 
     Parameters
     ----------
     config : AcceleratorConfig
+        Of the banks. A `Place` must be one that `is_place_valid` accepts.
     tag_shape : shape-like
         Of a value that travels along with each pixel.
 

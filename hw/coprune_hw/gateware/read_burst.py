@@ -17,8 +17,8 @@ class BurstReader(wiring.Component):
     ----------
     config : AcceleratorConfig
     burst_beats : int, optional
-        Longest burst, a power of two; `config.burst_beats` unless given. No burst crosses a multiple
-        of its size in bytes, and so none crosses 4 KiB.
+        Longest burst, a power of two; `config.burst_beats` unless given. No burst crosses a
+        multiple of its size in bytes, and so none crosses 4 KiB.
 
     Members
     -------
@@ -33,9 +33,9 @@ class BurstReader(wiring.Component):
 
     Notes
     -----
-    The first burst is issued `LATENCY` cycles after the transfer was accepted, and one every two cycles
-    while fewer than `outstanding_bursts` are under way; so bursts of the next transfer are issued
-    while beats of this one still come. Beats pass through combinationally, one a cycle.
+    The first burst is issued `LATENCY` cycles after the transfer was accepted, and one every two
+    cycles while fewer than `outstanding_bursts` are under way; so bursts of the next transfer are
+    issued while beats of this one still come. Beats pass through combinationally, one a cycle.
     """
 
     LATENCY = 2

@@ -22,9 +22,9 @@ from .interfaces import AxiResponse, axi4_lite_signature
 class RegisterFile(wiring.Component):
     """Serve the registers of `coprune_hw.contract.registers` to the host.
 
-    An address beyond the last register is answered with SLVERR. Writes obey their strobes; a write to
-    a read-only register changes nothing and is answered with OKAY. The lowest two address bits are
-    ignored.
+    An address beyond the last register is answered with SLVERR. Writes obey their strobes; a write
+    to a read-only register changes nothing and is answered with OKAY. The lowest two address bits
+    are ignored.
 
     Members
     -------

@@ -8,6 +8,7 @@ from coprune_hw.contract import AcceleratorConfig
 from coprune_hw.contract.instructions import ADDRESS_BITS, SIZE_BITS, Execute, Place, Prefix
 
 from .block_address import TilePosition
+from .pixel_address import is_place_valid
 
 
 class DrainJob(data.Struct):
@@ -242,5 +243,5 @@ class Sequencer(wiring.Component):
             | (execute.slot_base + execute.slot_count > config.slot_depth)
             | (execute.parameter_base + config.lanes > config.parameter_depth)
             | (execute.log2_bank_columns > config.log2_columns)
-            | (execute.output.log2_bank_columns > config.log2_columns)
+            | ~is_place_valid(execute.output, config)
         )

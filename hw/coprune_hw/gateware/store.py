@@ -10,6 +10,7 @@ from coprune_hw.contract.instructions import Store
 from coprune_hw.contract.registers import ErrorCode
 
 from .interfaces import axi4_write_signature, completion_signature, pixel_read_signature
+from .pixel_address import is_place_valid
 from .raster_walk import RasterWalk
 from .word_packer import WordPacker
 from .word_reader import WordReader
@@ -44,15 +45,14 @@ class Storer(wiring.Component):
     bus_busy : Out(1)
         Bursts are under way.
     error : Out(ErrorCode)
-        ADDRESS: `destination` is no multiple of the bus width, the words end behind the program, or
-        a pixel lies beyond the end of its bank. AXI_WRITE: the bus answered with an error. Stays
-        until reset.
+        ADDRESS: `destination` is no multiple of the bus width, the words end behind the program,
+        there are none, the place is none of this machine's, or a pixel lies beyond the end of its
+        bank. AXI_WRITE: the bus answered with an error. Stays until reset.
 
     Notes
     -----
-    The first word is asked for `REQUEST_LATENCY` cycles after the instruction was accepted. One word
-    or one beat a cycle, whichever is slower; bursts begin when all their beats are at hand. A store
-    of nothing completes without the bus.
+    The first word is asked for `REQUEST_LATENCY` cycles after the instruction was accepted. One
+    word or one beat a cycle, whichever is slower; bursts begin when all their beats are at hand.
     """
 
     REQUEST_LATENCY = 3 + RasterWalk.LATENCY
@@ -89,6 +89,7 @@ class Storer(wiring.Component):
         words = Signal(WORD_COUNT_BITS, reset_less=True)
         size_bytes = words << exact_log2(config.lanes)
         image_end = Signal(33, reset_less=True)
+        is_unfit = Signal(reset_less=True)
         # Words that the packer has still to be given.
         words_left = Signal(WORD_COUNT_BITS, reset_less=True)
 
@@ -118,15 +119,17 @@ class Storer(wiring.Component):
                 m.d.sync += [
                     image_end.eq(store.destination + size_bytes),
                     words_left.eq(words),
+                    is_unfit.eq(
+                        store.destination[: exact_log2(bus_bytes)].any()
+                        | ~words.any()
+                        | ~is_place_valid(store.place, config)
+                    ),
                 ]
                 m.next = "ISSUE"
             with m.State("ISSUE"):
-                is_aligned = ~store.destination[: exact_log2(bus_bytes)].any()
-                with m.If((image_end > self.program_bytes) | ~is_aligned):
+                with m.If((image_end > self.program_bytes) | is_unfit):
                     m.d.sync += self.error.eq(ErrorCode.ADDRESS)
                     m.next = "ERROR"
-                with m.Elif(~words.any()):
-                    m.next = "COMPLETE"
                 with m.Else():
                     # Both are idle: all of the last instruction has gone through them.
                     m.d.comb += [reader.windows.valid.eq(1), writer.transfer.valid.eq(1)]

@@ -26,7 +26,7 @@ class StreamFifo(wiring.Component):
 
     Notes
     -----
-    A payload can leave one cycle after it was accepted, or two where `buffered`. One payload a cycle.
+    A payload can leave one cycle after it was accepted, or two where `buffered`. One a cycle.
     """
 
     def __init__(self, shape, *, depth: int, buffered: bool = False):

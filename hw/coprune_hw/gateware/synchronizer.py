@@ -1,5 +1,7 @@
 """Dependency tokens between LOAD, EXECUTE and STORE."""
 
+from itertools import pairwise
+
 from amaranth.hdl import *
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
@@ -19,9 +21,9 @@ class Synchronizer(wiring.Component):
     """Hold an instruction back until the tokens it waits for are there; pass on new ones.
 
     Four counters hold the tokens that LOAD and EXECUTE, and EXECUTE and STORE, sent each other. An
-    instruction takes the tokens it waits for when it goes to its unit; its completion sends those it
-    signals. A wait for a neighbour that does not exist is never granted, a signal to one is lost, and
-    so is a token beyond 255.
+    instruction takes the tokens it waits for when it goes to its unit; its completion sends those
+    it signals. Tokens for a neighbour that a unit does not have are neither waited for nor sent.
+    Counters wrap after 255.
 
     Members
     -------
@@ -31,7 +33,7 @@ class Synchronizer(wiring.Component):
         Instructions that may start.
     load_completions, execute_completions, store_completions : In(stream(Prefix))
     load_busy, execute_busy, store_busy : In(1)
-        The unit has accepted an instruction whose completion was not accepted.
+        From the cycle after the unit accepted an instruction until its completion is valid.
     halt : In(1)
         Let no instruction pass.
     dispatch_blocked : In(1)
@@ -40,14 +42,16 @@ class Synchronizer(wiring.Component):
         Layer marks of completions, in the cycle in which the completion is accepted.
     load_waits, execute_waits : Out(1)
         The unit would take the instruction at the head of its queue, but for a token.
+    units_idle : Out(1)
+        No unit is busy or has a completion to report.
     deadlock : Out(1)
-        Units and bus are idle, and no instruction can ever start.
+        Units are idle, and no instruction can ever start.
 
     Notes
     -----
-    Instructions pass combinationally; a token is there in the cycle after the completion. One mark a
-    cycle: of completions with marks EXECUTE goes first, then LOAD, then STORE. A deadlock is reported
-    once it has lasted `DEADLOCK_CYCLES` cycles.
+    Instructions pass combinationally; a token is there in the cycle after the completion. One mark
+    a cycle: of completions with marks EXECUTE goes first, then LOAD, then STORE. A deadlock is
+    reported once it has lasted `DEADLOCK_CYCLES` cycles.
     """
 
     DEADLOCK_CYCLES = 16
@@ -59,6 +63,7 @@ class Synchronizer(wiring.Component):
             "marks": Out(stream.Signature(MARK_BITS, always_ready=True)),
             "load_waits": Out(1),
             "execute_waits": Out(1),
+            "units_idle": Out(1),
             "deadlock": Out(1),
         }
         for unit, layout in UNITS.items():
@@ -79,7 +84,7 @@ class Synchronizer(wiring.Component):
 
         # Tokens from one unit to its neighbour, by (sender, receiver).
         has_token = {}
-        for first, second in zip(units, units[1:], strict=False):
+        for first, second in pairwise(units):
             for sender, receiver in ((first, second), (second, first)):
                 to = "next" if sender == first else "previous"
                 back = "previous" if sender == first else "next"
@@ -87,20 +92,18 @@ class Synchronizer(wiring.Component):
                 has_token[sender, receiver] = tokens.any()
                 sent = done[sender] & completions[sender].payload[f"signal_{to}"]
                 used = started[receiver] & queues[receiver].payload.prefix[f"wait_{back}"]
-                with m.If(sent & ~used & ~tokens.all()):
-                    m.d.sync += tokens.eq(tokens + 1)
-                with m.Elif(used & ~sent):
-                    m.d.sync += tokens.eq(tokens - 1)
+                m.d.sync += tokens.eq(tokens + sent - used)
 
         for index, unit in enumerate(units):
             queue, output = queues[unit], getattr(self, unit)
             prefix = queue.payload.prefix
-            previous = has_token.get((units[index - 1], unit), 0) if index else 0
-            following = has_token.get((units[index + 1], unit), 0) if unit != units[-1] else 0
+            waits = Const(0)
+            if index > 0:
+                waits |= prefix.wait_previous & ~has_token[units[index - 1], unit]
+            if index < len(units) - 1:
+                waits |= prefix.wait_next & ~has_token[units[index + 1], unit]
             m.d.comb += [
-                granted[unit].eq(
-                    (previous | ~prefix.wait_previous) & (following | ~prefix.wait_next)
-                ),
+                granted[unit].eq(~waits),
                 output.payload.eq(queue.payload),
                 output.valid.eq(queue.valid & granted[unit] & ~self.halt),
                 queue.ready.eq(output.ready & granted[unit] & ~self.halt),
@@ -119,11 +122,13 @@ class Synchronizer(wiring.Component):
                 m.d.comb += [self.marks.valid.eq(1), self.marks.payload.eq(completion.payload.mark)]
             mark_taken = mark_taken | has_mark
 
-        is_busy = Cat(getattr(self, f"{unit}_busy") for unit in units).any()
+        m.d.comb += self.units_idle.eq(
+            ~Cat(getattr(self, f"{unit}_busy") | completions[unit].valid for unit in units).any()
+        )
         has_head = Cat(queue.valid for queue in queues.values()).any()
         can_start = Cat(queues[unit].valid & granted[unit] for unit in units).any()
         stuck_cycles = Signal(range(self.DEADLOCK_CYCLES + 1))
-        with m.If(self.halt | is_busy | ~has_head | can_start | ~self.dispatch_blocked):
+        with m.If(self.halt | ~self.units_idle | ~has_head | can_start | ~self.dispatch_blocked):
             m.d.sync += stuck_cycles.eq(0)
         with m.Elif(~self.deadlock):
             m.d.sync += stuck_cycles.eq(stuck_cycles + 1)

@@ -18,8 +18,8 @@ class WordPacker(wiring.Component):
 
     Notes
     -----
-    One beat a cycle, or one word a cycle where beats are wider. Joined words leave in the cycle after
-    the beat is whole, others in the same cycle.
+    One beat a cycle, or one word a cycle where beats are wider. Joined words leave in the cycle
+    after the beat is whole, others in the same cycle.
     """
 
     def __init__(self, config: AcceleratorConfig):

@@ -19,8 +19,8 @@ def write_transfer_layout(config: AcceleratorConfig) -> data.StructLayout:
 class BurstWriter(wiring.Component):
     """Write the beats of one transfer after the other.
 
-    A burst begins only when all its beats are at hand, so it never holds up the bus and can always be
-    finished.
+    A burst begins only when all its beats are at hand, so it never holds up the bus and can always
+    be finished.
 
     Members
     -------
@@ -39,10 +39,10 @@ class BurstWriter(wiring.Component):
 
     Notes
     -----
-    No burst has more than `burst_beats` beats or crosses a multiple of its size in bytes, and so none
-    crosses 4 KiB. A burst's address comes three cycles after its last beat was accepted, its first
-    beat in the cycle after the address was accepted. Up to `outstanding_bursts` are under way; in
-    the steady state one beat a cycle.
+    No burst has more than `burst_beats` beats or crosses a multiple of its size in bytes, and so
+    none crosses 4 KiB. A burst's address comes two cycles after its last beat was accepted, its
+    first beat in the cycle after the address was accepted. Up to `outstanding_bursts` are under
+    way; in the steady state one beat a cycle.
     """
 
     def __init__(self, config: AcceleratorConfig):

@@ -283,9 +283,10 @@ class Model:
         with keep(name, folder=self.folder) as (path, exists):
             if not exists:
                 include = find_toolchain().root / "include"
-                archives = [str(self.folder / f"lib{name}.a") for name in ("Vtop", "verilated")]
                 command = ["g++", "-std=gnu++17", "-O2", f"-I{self.folder}", f"-I{include}"]
-                command += [f"-I{include / 'vltstd'}", str(DRIVER), *archives]
+                command += [f"-I{include / 'vltstd'}", str(DRIVER)]
+                command += [str(self.folder / "Vtop__ALL.a")]
+                command += [str(runtime) for runtime in sorted(self.folder.glob("verilated*.o"))]
                 command += ["-pthread", "-o", str(path / "driver")]
                 log = path / "build.log"
                 with _explain("the C++ driver", log=log), open(log, "w") as output:
@@ -344,7 +345,7 @@ def build_model(
                 timescale=("1ns", "1ps"),
                 log_file=log,
             )
-        for leftover in (*path.glob("*.o"), *path.glob("*.gch")):
+        for leftover in (*path.glob("Vtop*.o"), *path.glob("*.gch")):
             leftover.unlink()
     entry = (folder or cache_folder()) / f"{top}-{digest}"
     return Model(top, entry, time.perf_counter() - begin)

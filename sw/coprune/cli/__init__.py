@@ -1,0 +1,5 @@
+"""The command line: `coprune COMMAND`."""
+
+from coprune.cli.commands import main
+
+__all__ = ["main"]

@@ -1,0 +1,396 @@
+"""Instructions in three units' orders, and the tokens that keep the units in step.
+
+Every unit completes its instructions in order. So "EXECUTE k needs LOAD m" covers all LOADs before
+m as well, and a unit's needs never decrease: each one that goes beyond the last costs one token, sent
+by the instruction needed and taken by the one that needs it. Sent and taken tokens are in the same
+order, so counters suffice, and at the end of the program they are all zero.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+from coprune_hw.contract import AcceleratorConfig
+from coprune_hw.contract.instructions import LoadKind
+from coprune_hw.contract.parameters import PARAMETER_BYTES
+from coprune_hw.contract.planes import Placement
+from coprune_hw.contract.slots import SlotStream, pack_slots
+from coprune_sim.graph import Layer, Tensor
+
+from .strips import Strip, plan_strips
+
+NOTHING = -1
+"""In place of an instruction's index: none is needed."""
+
+_NO_PLACE = {"plane_words": 0, "pitch": 0, "log2_stride": 0, "log2_bank_columns": 0}
+_NO_WINDOW = {"row_begin": 0, "rows": 0, "width": 0}
+
+
+@dataclass(frozen=True)
+class LayerWork:
+    """A layer whose tensors have places.
+
+    Parameters
+    ----------
+    layer : Layer
+    streams : tuple of SlotStream
+        Of each channel tile.
+    parameters : bytes
+        Records of all channels, filled up to whole tiles.
+    grid : Placement
+        Plane geometry and bank shape that all sources share.
+    output : Placement
+    pad : int
+        What pixels outside the planes read as.
+    """
+
+    layer: Layer
+    streams: tuple[SlotStream, ...]
+    parameters: bytes
+    grid: Placement
+    output: Placement
+    pad: int
+
+    @property
+    def tile_rows(self) -> int:
+        """Rows of pixel tiles of the output."""
+        return -(-self.layer.output.height // self.grid.bank_rows)
+
+    @property
+    def tile_columns(self) -> int:
+        """Columns of pixel tiles of the output."""
+        return -(-self.layer.output.width // self.grid.bank_columns)
+
+
+@dataclass(frozen=True)
+class LoadStep:
+    """A LOAD before it has tokens and a source.
+
+    Parameters
+    ----------
+    kind : LoadKind
+    place, window : dict
+        Fields of the instruction.
+    count, pixel_bytes : int
+    payload : bytes
+        Slots or parameters to load.
+    input_offset : int
+        Pixels are loaded from this byte of the input region on.
+    needs_execute : int
+        EXECUTE that must have completed before, or `NOTHING`.
+    """
+
+    kind: LoadKind
+    place: dict
+    needs_execute: int
+    count: int = 0
+    payload: bytes = b""
+    window: dict = field(default_factory=_NO_WINDOW.copy)
+    pixel_bytes: int = 0
+    input_offset: int = 0
+
+
+@dataclass(frozen=True)
+class ExecuteStep:
+    """An EXECUTE before it has tokens.
+
+    Parameters
+    ----------
+    layer : int
+        Index of the layer that it belongs to.
+    fields : dict
+        All fields but the prefix.
+    needs_load : int
+        LOAD that must have completed before.
+    """
+
+    layer: int
+    fields: dict
+    needs_load: int
+
+    @property
+    def slots(self) -> int:
+        """Slots that it issues."""
+        tiles = self.fields["tile_rows"] * self.fields["tile_columns"]
+        return tiles * self.fields["slot_count"]
+
+
+@dataclass(frozen=True)
+class StoreStep:
+    """A STORE of one channel group of the output, after the EXECUTE that it needs."""
+
+    place: dict
+    window: dict
+    output_offset: int
+    needs_execute: int
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """The instructions of every unit in its order."""
+
+    loads: tuple[LoadStep, ...]
+    executes: tuple[ExecuteStep, ...]
+    stores: tuple[StoreStep, ...]
+
+
+class _Ring:
+    """An on-chip memory that is filled round and round, in contiguous pieces."""
+
+    def __init__(self, depth: int) -> None:
+        self._depth = depth
+        self._next = 0
+        self._pieces: list[_Piece] = []
+
+    def take(self, count: int) -> _Piece:
+        """Claim `count` chunks; `needs_execute` of the piece is the last user of what was there."""
+        begin = self._next if self._next + count <= self._depth else 0
+        end = self._next = begin + count
+        overwritten = [piece for piece in self._pieces if piece.begin < end and begin < piece.end]
+        self._pieces = [piece for piece in self._pieces if piece not in overwritten]
+        last_user = max((piece.last_user for piece in overwritten), default=NOTHING)
+        piece = _Piece(begin=begin, end=end, needs_execute=last_user)
+        self._pieces.append(piece)
+        return piece
+
+
+@dataclass(eq=False)
+class _Piece:
+    """Chunks ``begin .. end - 1`` of a ring, and the last EXECUTE that reads them so far."""
+
+    begin: int
+    end: int
+    needs_execute: int
+    last_user: int = NOTHING
+
+
+def schedule_layers(
+    works: Sequence[LayerWork],
+    *,
+    input_tensor: Tensor,
+    input_placement: Placement,
+    pixel_bytes: int,
+    config: AcceleratorConfig,
+) -> Schedule:
+    """Order the instructions of all units.
+
+    A channel tile is one EXECUTE, except for the first of all: it starts when the first rows of the
+    input are there, in strips of rows. An EXECUTE has a barrier where it reads what EXECUTEs since
+    the last barrier have written. Overwriting needs none: reads and writes are each in program
+    order, and a write is never ahead of the reads that come before it.
+
+    Parameters
+    ----------
+    works : sequence of LayerWork
+    input_tensor : Tensor
+    input_placement : Placement
+    pixel_bytes : int
+        Bytes of an input pixel in DRAM.
+    config : AcceleratorConfig
+
+    Raises
+    ------
+    ValueError
+        A channel tile has more slots than the slot memory.
+    """
+    loads: list[LoadStep] = []
+    executes: list[ExecuteStep] = []
+    slot_ring, parameter_ring = _Ring(config.slot_depth), _Ring(config.parameter_depth)
+    unsettled: set[str] = set()
+    for layer_index, work in enumerate(works):
+        reads = {source.tensor for source in work.layer.sources}
+        for tile, stream in enumerate(work.streams):
+            slots = slot_ring.take(_checked_count(stream, work=work, config=config))
+            loads.append(_load_slots(stream, slots, config=config))
+            if tile % _tiles_per_load(config) == 0:
+                parameters = parameter_ring.take(
+                    _parameter_count(work, first_tile=tile, config=config)
+                )
+                loads.append(_load_parameters(work, parameters, first_tile=tile, config=config))
+                parameter_tile = tile
+            strips = [Strip(first_tile_row=0, tile_rows=work.tile_rows, input_rows=range(0))]
+            if layer_index == 0 and tile == 0:
+                strips = plan_strips(
+                    work.layer,
+                    grid=work.grid,
+                    input_tensor=input_tensor,
+                    pixel_bytes=pixel_bytes,
+                    slots=len(stream),
+                    config=config,
+                )
+            for strip in strips:
+                loads += _load_pixels(
+                    strip,
+                    input_tensor=input_tensor,
+                    placement=input_placement,
+                    pixel_bytes=pixel_bytes,
+                )
+                barrier = bool(reads & unsettled)
+                if barrier:
+                    unsettled.clear()
+                fields = _execute_fields(work, tile=tile, strip=strip)
+                fields |= {
+                    "barrier": int(barrier),
+                    "slot_base": slots.begin,
+                    "slot_count": len(stream),
+                    "parameter_base": parameters.begin + (tile - parameter_tile) * config.lanes,
+                }
+                slots.last_user = parameters.last_user = len(executes)
+                executes.append(
+                    ExecuteStep(layer=layer_index, fields=fields, needs_load=len(loads) - 1)
+                )
+            unsettled.add(work.layer.output.name)
+    stores = _store_output(works[-1], executes=executes, config=config)
+    return Schedule(loads=tuple(loads), executes=tuple(executes), stores=stores)
+
+
+def interleave(
+    schedule: Schedule, *, lookahead: int
+) -> Iterator[LoadStep | ExecuteStep | StoreStep]:
+    """Merge the units' instructions into program order.
+
+    A LOAD comes as early as it can: behind the EXECUTE that it needs, and at most `lookahead` LOADs
+    ahead of those that the next EXECUTE needs. With `lookahead` below the depth of LOAD's queue, no
+    EXECUTE whose LOADs are done waits behind a LOAD that the queue does not take.
+    """
+    loads = iter(enumerate(schedule.loads))
+    stores = iter(schedule.stores)
+    load_index, load = next(loads)
+    store = next(stores)
+    for index, execute in enumerate(schedule.executes):
+        while (
+            load is not None
+            and load_index <= execute.needs_load + lookahead
+            and load.needs_execute < index
+        ):
+            yield load
+            load_index, load = next(loads, (load_index + 1, None))
+        yield execute
+        while store is not None and store.needs_execute == index:
+            yield store
+            store = next(stores, None)
+
+
+def token_pairs(needs: Sequence[int]) -> list[tuple[int, int]]:
+    """Which instruction sends a token to which.
+
+    Parameters
+    ----------
+    needs : sequence of int
+        For every instruction of a unit, the instruction of its neighbour that it needs, or `NOTHING`.
+
+    Returns
+    -------
+    list of (int, int)
+        Sender and receiver. Both rise strictly.
+    """
+    pairs = []
+    latest = NOTHING
+    for receiver, sender in enumerate(needs):
+        if sender > latest:
+            pairs.append((sender, receiver))
+            latest = sender
+    return pairs
+
+
+def _checked_count(stream: SlotStream, *, work: LayerWork, config: AcceleratorConfig) -> int:
+    if len(stream) > config.slot_depth:
+        raise ValueError(
+            f"layer {work.layer.name!r}: a tile of {config.lanes} channels takes {len(stream)} "
+            f"slots, but slot_depth is {config.slot_depth}"
+        )
+    return len(stream)
+
+
+def _load_slots(stream: SlotStream, piece: _Piece, *, config: AcceleratorConfig) -> LoadStep:
+    return LoadStep(
+        kind=LoadKind.SLOTS,
+        place={"base": piece.begin, **_NO_PLACE},
+        count=len(stream),
+        payload=pack_slots(stream, lanes=config.lanes),
+        needs_execute=piece.needs_execute,
+    )
+
+
+def _tiles_per_load(config: AcceleratorConfig) -> int:
+    """Channel tiles whose parameters are loaded together: half the memory, so that it never idles."""
+    return max(config.parameter_depth // 2 // config.lanes, 1)
+
+
+def _parameter_count(work: LayerWork, *, first_tile: int, config: AcceleratorConfig) -> int:
+    return config.lanes * min(len(work.streams) - first_tile, _tiles_per_load(config))
+
+
+def _load_parameters(
+    work: LayerWork, piece: _Piece, *, first_tile: int, config: AcceleratorConfig
+) -> LoadStep:
+    count = piece.end - piece.begin
+    begin = first_tile * config.lanes * PARAMETER_BYTES
+    return LoadStep(
+        kind=LoadKind.PARAMETERS,
+        place={"base": piece.begin, **_NO_PLACE},
+        count=count,
+        payload=work.parameters[begin : begin + count * PARAMETER_BYTES],
+        needs_execute=piece.needs_execute,
+    )
+
+
+def _load_pixels(
+    strip: Strip, *, input_tensor: Tensor, placement: Placement, pixel_bytes: int
+) -> list[LoadStep]:
+    """One LOAD for every channel group of the rows that a strip brings."""
+    rows, row_bytes = strip.input_rows, input_tensor.width * pixel_bytes
+    if not rows:
+        return []
+    return [
+        LoadStep(
+            kind=LoadKind.PIXELS,
+            place=placement.fields(group),
+            window={"row_begin": rows.start, "rows": len(rows), "width": input_tensor.width},
+            pixel_bytes=pixel_bytes,
+            input_offset=(group * input_tensor.height + rows.start) * row_bytes,
+            needs_execute=NOTHING,
+        )
+        for group in range(placement.groups)
+    ]
+
+
+def _execute_fields(work: LayerWork, *, tile: int, strip: Strip) -> dict:
+    """The fields that do not depend on the schedule."""
+    layer, grid = work.layer, work.grid
+    return {
+        "maximum": int(layer.maximum),
+        "tile_base": strip.first_tile_row * grid.pitch,
+        "tile_rows": strip.tile_rows,
+        "tile_columns": work.tile_columns,
+        "row_begin": strip.first_tile_row * grid.bank_rows,
+        "pitch": grid.pitch,
+        "log2_bank_columns": grid.log2_bank_columns,
+        "input_height": grid.plane_height,
+        "input_width": grid.plane_width,
+        "output_height": layer.output.height,
+        "output_width": layer.output.width,
+        "output": work.output.fields(tile),
+        "pad": work.pad,
+        "zero": layer.output.zero,
+        "low": layer.low,
+        "high": layer.high,
+    }
+
+
+def _store_output(
+    work: LayerWork, *, executes: Sequence[ExecuteStep], config: AcceleratorConfig
+) -> tuple[StoreStep, ...]:
+    """One STORE for every channel group, as soon as its EXECUTE has completed."""
+    output, tiles = work.layer.output, len(work.streams)
+    group_bytes = output.height * output.width * config.lanes
+    return tuple(
+        StoreStep(
+            place=work.output.fields(group),
+            window={"row_begin": 0, "rows": output.height, "width": output.width},
+            output_offset=group * group_bytes,
+            needs_execute=len(executes) - tiles + group,
+        )
+        for group in range(tiles)
+    )

@@ -1,0 +1,337 @@
+"""A compiled network: what users hold, simulate and run on the RTL."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+from torch.export import ExportedProgram
+
+from coprune_hw.contract import AcceleratorConfig
+from coprune_hw.contract.arithmetic import dequantize, quantize
+from coprune_hw.contract.program import MachineProgram, collect_layers
+from coprune_sim import machine as instruction_simulator
+from coprune_sim import reference
+from coprune_sim.cosim import runner
+from coprune_sim.graph import IntegerGraph
+
+from coprune import program_file
+from coprune.compiler.cycles import layer_cycles
+from coprune.compiler.lowering import lower
+from coprune.compiler.strides import simplify_strides, unify_strides
+from coprune.quantize import quantize as quantize_network
+
+
+@dataclass(frozen=True)
+class LayerResult:
+    """One layer's cost.
+
+    Parameters
+    ----------
+    name, op : str
+    macs, nonzero_macs : int
+        Multiply-accumulates: all, and those with a weight that is not zero.
+    slots : int
+        Cycles in which the array works.
+    cycles : int
+        From the completion of the layer before (or the start) to the completion of this one.
+    equal : bool or None
+        Whether integer reference, instruction simulator and RTL agree bit for bit; None where that
+        was not tried.
+    """
+
+    name: str
+    op: str
+    macs: int
+    nonzero_macs: int
+    slots: int
+    cycles: int
+    equal: bool | None = None
+
+
+@dataclass(frozen=True)
+class TotalResult:
+    """A network's cost.
+
+    Parameters
+    ----------
+    macs, nonzero_macs, cycles : int
+        `cycles` are those from start to interrupt.
+    floor_cycles : int
+        Cycles that the non-zero MACs need with all multipliers busy.
+    multiplier_use : float
+        ``nonzero_macs / (multipliers * cycles)``.
+    """
+
+    macs: int
+    nonzero_macs: int
+    cycles: int
+    floor_cycles: int
+    multiplier_use: float
+
+
+@dataclass(frozen=True)
+class CycleTable:
+    """Cycles per layer and in total."""
+
+    layers: tuple[LayerResult, ...]
+    total: TotalResult
+
+
+@dataclass(frozen=True)
+class CosimResult:
+    """What the RTL did.
+
+    Parameters
+    ----------
+    outputs : float32 array [N, ...]
+        Dequantized outputs of the RTL.
+    equal : bool
+        Every layer of every image is the same in integer reference, instruction simulator and RTL.
+    layers, total
+        Measured by the RTL's counters.
+    counters : dict
+        All counters of the first image.
+    cycles_per_second : float
+        Speed of the co-simulation.
+    """
+
+    outputs: np.ndarray
+    equal: bool
+    layers: tuple[LayerResult, ...]
+    total: TotalResult
+    counters: dict[str, int]
+    cycles_per_second: float
+
+
+def compile(
+    model: nn.Module | ExportedProgram,
+    accelerator: AcceleratorConfig,
+    *,
+    calibration: Sequence[torch.Tensor],
+    observer: str = "mse",
+    skip_zeros: bool = True,
+    network: str | None = None,
+) -> Program:
+    """Quantize a network and compile it for an accelerator.
+
+    Parameters
+    ----------
+    model : nn.Module or ExportedProgram
+        In evaluation mode, with one float32 input [N, C, H, W].
+    accelerator : AcceleratorConfig
+    calibration : sequence of float32 tensors [N, C, H, W]
+        Batches of typical inputs, preprocessed as the network expects them.
+    observer : str
+        ``"mse"``, ``"percentile"`` or ``"minmax"``: how the activations' ranges are chosen.
+    skip_zeros : bool
+        False keeps the zero weights of convolutions in the slot stream, as dense hardware would.
+    network : str
+        A name for tables and reports; the class's name where it is None.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As `coprune.quantize.quantize`; or the network does not fit the accelerator.
+    """
+    module = model.module() if isinstance(model, ExportedProgram) else model
+    graph = quantize_network(
+        model,
+        calibration,
+        accumulator_bits=accelerator.accumulator_bits,
+        observer=observer,
+    )
+    with torch.inference_mode():
+        output_shape = tuple(module(calibration[0][:2]).shape[1:])
+    return compile_graph(
+        graph,
+        accelerator,
+        output_shape=output_shape,
+        skip_zeros=skip_zeros,
+        network=network or type(model).__name__,
+    )
+
+
+def compile_graph(
+    graph: IntegerGraph,
+    accelerator: AcceleratorConfig,
+    *,
+    output_shape: tuple[int, ...] | None = None,
+    skip_zeros: bool = True,
+    network: str = "graph",
+) -> Program:
+    """Compile an integer graph; see `compile`. `output_shape` None keeps [C, H, W]."""
+    graph = unify_strides(simplify_strides(graph))
+    machine = lower(graph, accelerator, skip_zeros=skip_zeros)
+    return Program(graph, machine, network, output_shape or graph.output.shape)
+
+
+@dataclass(frozen=True)
+class Program:
+    """A network compiled for one accelerator.
+
+    Parameters
+    ----------
+    graph : IntegerGraph
+        What it computes.
+    machine : MachineProgram
+        The memory image that computes it.
+    network : str
+        The network's name.
+    output_shape : tuple of int
+        Of one image's output, as the user's network gives it.
+    """
+
+    graph: IntegerGraph
+    machine: MachineProgram
+    network: str
+    output_shape: tuple[int, ...]
+
+    @property
+    def config(self) -> AcceleratorConfig:
+        """The accelerator that it was compiled for."""
+        return self.machine.config
+
+    def save(self, path: str | Path) -> None:
+        """Write the program file, whole or not at all."""
+        program_file.save(self, path)
+
+    def quantize_input(self, x: torch.Tensor | np.ndarray) -> np.ndarray:
+        """Quantize float32 images [N, C, H, W] to int8.
+
+        Raises
+        ------
+        TypeError
+            Not float32.
+        ValueError
+            Another shape than the network's input, or values that are not finite.
+        """
+        images = torch.as_tensor(x)
+        if images.dtype != torch.float32:
+            raise TypeError(f"input must be float32, not {str(images.dtype).removeprefix('torch.')}")
+        tensor = self.graph.input
+        if images.dim() != 4 or tuple(images.shape[1:]) != tensor.shape:
+            wanted = ", ".join(map(str, tensor.shape))
+            raise ValueError(f"input must have shape [N, {wanted}], not {list(images.shape)}")
+        if not bool(torch.isfinite(images).all()):
+            raise ValueError("input must be finite, but has NaN or infinite values")
+        quantized = quantize(images, scale=tensor.scale, zero=tensor.zero)
+        return quantized.to(torch.int8).numpy()
+
+    def simulate(self, x: torch.Tensor | np.ndarray, *, integer: bool = False) -> np.ndarray:
+        """Run the integer reference on float32 images [N, C, H, W].
+
+        Returns
+        -------
+        float32 array [N, *output_shape], dequantized; with `integer` the int8 values themselves.
+        """
+        outputs = reference.run(self.graph, self.quantize_input(x))
+        return self._finish(outputs, integer=integer)
+
+    def cosim(
+        self,
+        x: torch.Tensor | np.ndarray,
+        *,
+        memory: str = "internal",
+        latency_cycles: int = 20,
+        stall_seed: int | None = None,
+    ) -> CosimResult:
+        """Run the RTL on float32 images [N, C, H, W] and compare every layer of every image.
+
+        Parameters
+        ----------
+        x : float32 tensor or array [N, C, H, W]
+        memory : str
+            ``"internal"``: a memory model inside the simulation. ``"cocotbext"``: cocotbext-axi's
+            RAM.
+        latency_cycles : int
+            Of the internal memory.
+        stall_seed : int
+            Pauses all five AXI channels at random.
+
+        Raises
+        ------
+        RuntimeError
+            The RTL stops with an error, or the simulation fails.
+        """
+        images = self.quantize_input(x)
+        expected = reference.run(self.graph, images, keep_layers=True)
+        run = runner.run(
+            self.machine, list(images), memory=memory, latency=latency_cycles, seed=stall_seed
+        )
+        equal = dict.fromkeys(expected, True)
+        for number, image in enumerate(images):
+            simulated = instruction_simulator.run(self.machine, image)
+            layers = collect_layers(self.machine, run.images[number].drained)
+            for name in equal:
+                equal[name] &= np.array_equal(layers[name], expected[name][number])
+                equal[name] &= np.array_equal(simulated.layers[name], expected[name][number])
+            last = expected[self.graph.layers[-1].name][number]
+            for output in (run.images[number].output, simulated.output):
+                equal[self.graph.layers[-1].name] &= np.array_equal(output, last)
+        marks = [mark["cycles"] for mark in run.images[0].marks[: len(self.machine.layers)]]
+        cycles = np.diff(marks, prepend=0).tolist()
+        layers = self._layer_results(cycles, equal=equal)
+        outputs = np.stack([image.output for image in run.images])
+        return CosimResult(
+            outputs=self._finish(outputs, integer=False),
+            equal=all(equal.values()),
+            layers=layers,
+            total=self._total(run.images[0].counters["cycles"]),
+            counters=run.images[0].counters,
+            cycles_per_second=run.cycles_per_second,
+        )
+
+    def cycles(self) -> CycleTable:
+        """Count cycles per layer and in total, without running anything."""
+        cycles = layer_cycles(self.machine)
+        return CycleTable(self._layer_results(cycles), self._total(sum(cycles)))
+
+    def instruction_simulation(self, x: torch.Tensor | np.ndarray) -> tuple[np.ndarray, float]:
+        """Execute the packed image for float32 images; returns int8 outputs, images per second."""
+        images = self.quantize_input(x)
+        begin = time.perf_counter()
+        outputs = [instruction_simulator.run(self.machine, image).output for image in images]
+        return np.stack(outputs), len(images) / (time.perf_counter() - begin)
+
+    def _finish(self, outputs: np.ndarray, *, integer: bool) -> np.ndarray:
+        outputs = outputs.reshape(len(outputs), *self.output_shape)
+        if integer:
+            return outputs
+        tensor = self.graph.output
+        real = dequantize(outputs.astype(np.float32), scale=tensor.scale, zero=tensor.zero)
+        return real.astype(np.float32)
+
+    def _layer_results(
+        self, cycles: Sequence[int], *, equal: dict[str, bool] | None = None
+    ) -> tuple[LayerResult, ...]:
+        return tuple(
+            LayerResult(
+                name=layer.name,
+                op=layer.operation,
+                macs=layer.macs,
+                nonzero_macs=layer.nonzero_macs,
+                slots=record.slots,
+                cycles=layer_cycle,
+                equal=None if equal is None else equal[layer.name],
+            )
+            for layer, record, layer_cycle in zip(
+                self.graph.layers, self.machine.layers, cycles, strict=True
+            )
+        )
+
+    def _total(self, cycles: int) -> TotalResult:
+        nonzero_macs = sum(layer.nonzero_macs for layer in self.graph.layers)
+        multipliers = self.config.multipliers
+        return TotalResult(
+            macs=sum(layer.macs for layer in self.graph.layers),
+            nonzero_macs=nonzero_macs,
+            cycles=cycles,
+            floor_cycles=-(-nonzero_macs // multipliers),
+            multiplier_use=nonzero_macs / (multipliers * cycles),
+        )

@@ -1,0 +1,209 @@
+"""The program file: a manifest, the memory image and the integer graph, in one zip archive.
+
+The manifest is JSON and carries the checksums of the other members. Loading checks everything before
+it uses anything.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import zipfile
+from dataclasses import asdict, fields
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from coprune_hw.contract import CONTRACT_VERSION, AcceleratorConfig
+from coprune_hw.contract.planes import Placement
+from coprune_hw.contract.program import LayerRecord, MachineProgram, Region
+from coprune_sim.graph import IntegerGraph, Layer, Source, Tensor
+
+from coprune import atomic_file
+
+if TYPE_CHECKING:
+    from coprune.program import Program
+
+FORMAT = "coprune-program"
+FORMAT_VERSION = 1
+MANIFEST, IMAGE, GRAPH = "manifest.json", "image.bin", "graph.npz"
+
+_ARRAYS = ("bias", "multiplier", "pre_shift", "post_shift")
+
+
+class ProgramFileError(ValueError):
+    """A file is no program, is damaged, or was made for something else."""
+
+
+def save(program: Program, path: str | Path) -> None:
+    """Write a program file, whole or not at all.
+
+    Raises
+    ------
+    OSError
+        The folder does not exist or cannot be written to.
+    """
+    members = {IMAGE: program.machine.image, GRAPH: _pack_graph(program.graph)}
+    manifest = {
+        "format": FORMAT,
+        "format_version": FORMAT_VERSION,
+        "contract_version": CONTRACT_VERSION,
+        "geometry": program.config.to_dict(),
+        "geometry_hash": program.config.geometry_hash,
+        "network": program.network,
+        "output_shape": list(program.output_shape),
+        "graph": _describe_graph(program.graph),
+        "input_region": asdict(program.machine.input),
+        "output_region": asdict(program.machine.output),
+        "layers": [asdict(record) for record in program.machine.layers],
+        "members": {
+            name: {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+            for name, data in members.items()
+        },
+    }
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, data in ((MANIFEST, json.dumps(manifest, indent=1).encode()), *members.items()):
+            # A fixed date: the same program gives the same file.
+            archive.writestr(zipfile.ZipInfo(name, (1980, 1, 1, 0, 0, 0)), data)
+    atomic_file.write(path, buffer.getvalue())
+
+
+def load(path: str | Path, *, config: AcceleratorConfig | None = None) -> Program:
+    """Read a program file.
+
+    Parameters
+    ----------
+    path : str or Path
+    config : AcceleratorConfig
+        If given, the accelerator that the program must have been compiled for.
+
+    Raises
+    ------
+    FileNotFoundError
+        There is no such file.
+    ProgramFileError
+        It is no program file, is damaged, of another version, or made for another geometry.
+    """
+    from coprune.program import Program
+
+    path = Path(path)
+    manifest, members = _read_members(path)
+    try:
+        program_config = AcceleratorConfig.from_dict(manifest["geometry"], origin=str(path))
+        if program_config.geometry_hash != manifest["geometry_hash"]:
+            raise ProgramFileError(f"{path}: geometry and its hash do not match; compile again")
+        machine = MachineProgram(
+            config=program_config,
+            image=members[IMAGE],
+            input=Region(**manifest["input_region"]),
+            output=Region(**manifest["output_region"]),
+            layers=tuple(_read_record(record) for record in manifest["layers"]),
+        )
+        program = Program(
+            graph=_unpack_graph(manifest["graph"], members[GRAPH]),
+            machine=machine,
+            network=manifest["network"],
+            output_shape=tuple(manifest["output_shape"]),
+        )
+    except (KeyError, TypeError) as error:
+        raise ProgramFileError(f"{path}: the manifest lacks or mistakes {error}") from error
+    if config is not None and config.geometry_hash != program_config.geometry_hash:
+        raise ProgramFileError(
+            f"{path} was compiled for geometry {program_config.name} "
+            f"({program_config.geometry_hash:#010x}), not for {config.name} "
+            f"({config.geometry_hash:#010x}); compile it for that one"
+        )
+    return program
+
+
+def _read_members(path: Path) -> tuple[dict, dict[str, bytes]]:
+    """The manifest and the members that it vouches for."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            manifest = json.loads(archive.read(MANIFEST))
+            members = {name: archive.read(name) for name in (IMAGE, GRAPH)}
+    except FileNotFoundError:
+        raise FileNotFoundError(f"no such program file: {path}") from None
+    except (zipfile.BadZipFile, KeyError, EOFError, ValueError) as error:
+        raise ProgramFileError(
+            f"{path} is no program file, or is truncated ({error}); compile it again"
+        ) from error
+    if manifest.get("format") != FORMAT:
+        raise ProgramFileError(f"{path} is no {FORMAT} file, but {manifest.get('format')!r}")
+    for key, expected in (
+        ("format_version", FORMAT_VERSION),
+        ("contract_version", CONTRACT_VERSION),
+    ):
+        if manifest.get(key) != expected:
+            raise ProgramFileError(
+                f"{path}: {key} must be {expected}, not {manifest.get(key)!r}; compile it again"
+            )
+    for name, data in members.items():
+        promised = manifest.get("members", {}).get(name, {}).get("sha256")
+        if hashlib.sha256(data).hexdigest() != promised:
+            raise ProgramFileError(f"{path}: the checksum of {name} is wrong; compile it again")
+    return manifest, members
+
+
+def _read_record(record: dict) -> LayerRecord:
+    placement = Placement(**record["placement"])
+    executes = tuple(record["executes"])
+    return LayerRecord(**{**record, "placement": placement, "executes": executes})
+
+
+def _describe_graph(graph: IntegerGraph) -> dict:
+    """All of a graph but its arrays."""
+    layers = []
+    for layer in graph.layers:
+        plain = {
+            field.name: getattr(layer, field.name)
+            for field in fields(Layer)
+            if field.name not in (*_ARRAYS, "sources", "output")
+        }
+        sources = [
+            {
+                field.name: getattr(source, field.name)
+                for field in fields(Source)
+                if field.name != "weight"
+            }
+            for source in layer.sources
+        ]
+        layers.append({**plain, "output": asdict(layer.output), "sources": sources})
+    return {"input": asdict(graph.input), "layers": layers}
+
+
+def _pack_graph(graph: IntegerGraph) -> bytes:
+    """The arrays of a graph, named by layer and source number."""
+    arrays = {}
+    for number, layer in enumerate(graph.layers):
+        for name in _ARRAYS:
+            arrays[f"{number}.{name}"] = np.asarray(getattr(layer, name), np.int64)
+        for source_number, source in enumerate(layer.sources):
+            arrays[f"{number}.{source_number}.weight"] = source.weight
+    buffer = io.BytesIO()
+    np.savez(buffer, **arrays)
+    return buffer.getvalue()
+
+
+def _unpack_graph(description: dict, packed: bytes) -> IntegerGraph:
+    with np.load(io.BytesIO(packed), allow_pickle=False) as arrays:
+        layers = []
+        for number, plain in enumerate(description["layers"]):
+            sources = tuple(
+                Source(
+                    **{
+                        **source,
+                        "padding": tuple(source["padding"]),
+                        "dilation": tuple(source["dilation"]),
+                    },
+                    weight=arrays[f"{number}.{source_number}.weight"],
+                )
+                for source_number, source in enumerate(plain["sources"])
+            )
+            values = {name: arrays[f"{number}.{name}"] for name in _ARRAYS}
+            output = Tensor(**plain["output"])
+            layers.append(Layer(**{**plain, **values, "output": output, "sources": sources}))
+    return IntegerGraph(input=Tensor(**description["input"]), layers=tuple(layers))

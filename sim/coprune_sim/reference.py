@@ -11,8 +11,8 @@ from collections.abc import Iterator
 import numpy as np
 import torch
 import torch.nn.functional as F
-from coprune_hw.contract.arithmetic import requantize
 
+from coprune_hw.contract.arithmetic import requantize
 from coprune_sim.graph import IntegerGraph, Layer, Source, Tensor
 
 ACTIVATION_REACH = 128
@@ -55,9 +55,7 @@ def run(
             f"not {list(images.shape)}"
         )
     kept = [layer for layer in graph.layers if keep_layers or layer is graph.layers[-1]]
-    results = {
-        layer.name: np.empty((len(images), *layer.output.shape), np.int8) for layer in kept
-    }
+    results = {layer.name: np.empty((len(images), *layer.output.shape), np.int8) for layer in kept}
     # NNPACK multiplies in a transformed domain, where sums of integers are not exact.
     with torch.inference_mode(), torch.backends.nnpack.flags(enabled=False):
         for start in range(0, len(images), BATCH_IMAGES):
@@ -133,9 +131,7 @@ def window_padding(
 
 def _execute(graph: IntegerGraph, images: torch.Tensor) -> Iterator[tuple[str, torch.Tensor]]:
     last_reader = {
-        source.tensor: index
-        for index, layer in enumerate(graph.layers)
-        for source in layer.sources
+        source.tensor: index for index, layer in enumerate(graph.layers) for source in layer.sources
     }
     values = {graph.input.name: images}
     for index, layer in enumerate(graph.layers):
@@ -147,9 +143,7 @@ def _execute(graph: IntegerGraph, images: torch.Tensor) -> Iterator[tuple[str, t
             del values[name]
 
 
-def _accumulate(
-    layer: Layer, graph: IntegerGraph, values: dict[str, torch.Tensor]
-) -> torch.Tensor:
+def _accumulate(layer: Layer, graph: IntegerGraph, values: dict[str, torch.Tensor]) -> torch.Tensor:
     dtype = exact_float(layer)
     total = None
     for source in layer.sources:

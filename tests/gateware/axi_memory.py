@@ -112,14 +112,20 @@ class AxiMemory:
                 ctx.set(responses.payload, {"response": answers[0][0]})
                 offered = True
             ctx.set(responses.valid, offered)
-            _, _, address_valid, address, beat_valid, beat, response_ready = await (
-                ctx.tick().sample(
-                    addresses.valid,
-                    addresses.payload,
-                    beats.valid,
-                    beats.payload,
-                    responses.ready,
-                )
+            (
+                _,
+                _,
+                address_valid,
+                address,
+                beat_valid,
+                beat,
+                response_ready,
+            ) = await ctx.tick().sample(
+                addresses.valid,
+                addresses.payload,
+                beats.valid,
+                beats.payload,
+                responses.ready,
             )
             if offered and response_ready:
                 offered = False

@@ -3,6 +3,7 @@
 import random
 
 import numpy as np
+from amaranth.hdl import Value
 from amaranth.sim import Simulator
 
 
@@ -14,15 +15,24 @@ def stall_pattern(stall: float, *, seed: int):
 
 
 async def stream_put(ctx, stream, payloads, *, stall: float = 0.0, seed: int = 0):
-    """Send `payloads` in order, pausing before each with probability `stall` per cycle."""
+    """Send `payloads` in order, pausing before each with probability `stall` per cycle.
+
+    A payload is what Amaranth makes a constant of, or the integer of its bits.
+    """
     pauses = stall_pattern(stall, seed=seed)
     for payload in payloads:
         while next(pauses):
             ctx.set(stream.valid, 0)
             await ctx.tick()
-        ctx.set(stream.payload, _plain(payload))
+        if isinstance(payload, int | np.integer):
+            # Amaranth takes Python integers only, and of structures only their bits as an integer.
+            ctx.set(Value.cast(stream.payload), int(payload))
+        else:
+            ctx.set(stream.payload, payload)
         ctx.set(stream.valid, 1)
-        await ctx.tick().until(stream.ready)
+        is_taken = False
+        while not is_taken:
+            _, _, is_taken = await ctx.tick().sample(stream.ready)
     ctx.set(stream.valid, 0)
 
 
@@ -40,11 +50,6 @@ async def stream_get(ctx, stream, count: int, *, stall: float = 0.0, seed: int =
     if not stream.signature.always_ready:
         ctx.set(stream.ready, 0)
     return payloads
-
-
-def _plain(payload):
-    """Amaranth takes Python integers only."""
-    return int(payload) if isinstance(payload, np.integer) else payload
 
 
 def simulate(dut, *benches, background=()) -> int:

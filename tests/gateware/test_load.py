@@ -4,9 +4,11 @@ from functools import partial
 
 import numpy as np
 import pytest
+from amaranth.lib import data
 
 from coprune_hw.contract import AcceleratorConfig
-from coprune_hw.contract.instructions import LoadKind, Opcode, prefix
+from coprune_hw.contract.instructions import Load, LoadKind, Opcode, prefix
+from coprune_hw.contract.layout import encode
 from coprune_hw.contract.planes import locate
 from coprune_hw.contract.registers import ErrorCode
 from coprune_hw.contract.slots import slot_bytes
@@ -104,12 +106,19 @@ def run_loads(config, loads, *, stall=0.0, latency=20, seed=0, image_bytes=8192)
         while True:
             ready = not next(pauses)
             ctx.set(dut.pixels.ready, ready)
-            _, _, slot_valid, slot, parameter_valid, parameter, pixel_valid, pixel = await (
-                ctx.tick().sample(
-                    *(dut.slots.valid, dut.slots.payload),
-                    *(dut.parameters.valid, dut.parameters.payload),
-                    *(dut.pixels.valid, dut.pixels.payload),
-                )
+            (
+                _,
+                _,
+                slot_valid,
+                slot,
+                parameter_valid,
+                parameter,
+                pixel_valid,
+                pixel,
+            ) = await ctx.tick().sample(
+                *(dut.slots.valid, dut.slots.payload),
+                *(dut.parameters.valid, dut.parameters.payload),
+                *(dut.pixels.valid, dut.pixels.payload),
             )
             if slot_valid:
                 slots.append((slot.address, slot.slot))
@@ -170,9 +179,7 @@ FAULTS = {
     "source off the bus width": load(LoadKind.SLOTS, source=4, count=1),
     "source behind the program": load(LoadKind.PARAMETERS, source=8184, count=2),
     "slots behind their memory": load(LoadKind.SLOTS, source=0, count=9, place={"base": 2040}),
-    "parameters behind theirs": load(
-        LoadKind.PARAMETERS, source=0, count=1, place={"base": 1024}
-    ),
+    "parameters behind theirs": load(LoadKind.PARAMETERS, source=0, count=1, place={"base": 1024}),
     "pixels without bytes": load(LoadKind.PIXELS, source=0, window={"rows": 1, "width": 1}),
     "pixels of too many bytes": load(
         LoadKind.PIXELS, source=0, window={"rows": 1, "width": 1}, pixel_bytes=17
@@ -201,7 +208,8 @@ def test_refuses_and_writes_nothing(fault):
 
 
 def test_refuses_an_unknown_kind():
-    _stops_with({**FAULTS["source off the bus width"], "kind": 3, "source": 0}, ErrorCode.BAD_OPCODE)
+    instruction = {**FAULTS["source off the bus width"], "kind": 3, "source": 0}
+    _stops_with(encode(data.Layout.cast(Load), instruction), ErrorCode.BAD_OPCODE)
 
 
 def test_accepts_what_ends_exactly_at_the_limits():

@@ -1,5 +1,6 @@
 """STORE against a model that writes the window's words to an image."""
 
+import gc
 from functools import partial
 
 import numpy as np
@@ -187,6 +188,8 @@ def test_halted_it_finishes_its_bursts_and_begins_none():
     simulate(dut, bench, background=[serve, partial(banks.serve, port=dut.pixels)])
 
 
+@pytest.mark.filterwarnings("ignore::amaranth.hdl.UnusedElaboratable")
 def test_refuses_a_read_latency_of_none():
     with pytest.raises(ValueError, match=r"read_latency must be at least 1, not 0"):
         Storer(AcceleratorConfig(), read_latency=0)
+    gc.collect()

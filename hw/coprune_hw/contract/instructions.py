@@ -105,8 +105,8 @@ class Execute(data.Struct):
 
     Tiles are ``2**log2_bank_columns`` pixels wide; `tile_base` is the address of the first tile's
     word in a plane at address 0. Reads outside ``input_height x input_width`` give `pad`; outputs
-    outside ``output_height x output_width`` are not written. `row_begin` is a multiple of the tile's rows. With `barrier` it waits until all
-    earlier results are in the activation memory.
+    outside ``output_height x output_width`` are not written. `row_begin` is a multiple of the
+    tile's rows. With `barrier` it waits until all earlier results are in the activation memory.
     """
 
     prefix: Prefix

@@ -1,5 +1,7 @@
 """The accelerator: EXECUTE unit and access processor behind standard AXI pins."""
 
+import re
+
 from amaranth.back import verilog
 from amaranth.hdl import *
 from amaranth.lib import wiring
@@ -46,9 +48,7 @@ class Accelerator(wiring.Component):
             ),
             **_channel("m_axi_b", {"id": 1, "resp": 2}, direction=In),
             **_channel("m_axi_ar", {"id": 1, **address}, direction=Out),
-            **_channel(
-                "m_axi_r", {"id": 1, "data": data_bits, "resp": 2, "last": 1}, direction=In
-            ),
+            **_channel("m_axi_r", {"id": 1, "data": data_bits, "resp": 2, "last": 1}, direction=In),
             **_channel("s_axi_aw", lite_address, direction=In),
             **_channel("s_axi_w", {"data": 32, "strb": 4}, direction=In),
             **_channel("s_axi_b", {"resp": 2}, direction=Out),
@@ -114,16 +114,12 @@ class Accelerator(wiring.Component):
                 m.d.comb += getattr(self, f"m_axi_{name}{signal}").eq(value)
         data = memory.write.write_data
         payload = data.payload
-        self._drive(
-            m, "m_axi_w", data, data=payload.data, strb=payload.strobe, last=payload.last
-        )
+        self._drive(m, "m_axi_w", data, data=payload.data, strb=payload.strobe, last=payload.last)
         response = memory.write.write_response
         self._take(m, "m_axi_b", response, resp=response.payload.response)
         data = memory.read.read_data
         payload = data.payload
-        self._take(
-            m, "m_axi_r", data, data=payload.data, resp=payload.response, last=payload.last
-        )
+        self._take(m, "m_axi_r", data, data=payload.data, resp=payload.response, last=payload.last)
 
     def _connect_host(self, m, host):
         for name, channel in (("aw", host.write_address), ("ar", host.read_address)):
@@ -165,14 +161,30 @@ def to_verilog(config: AcceleratorConfig) -> tuple[str, list[dict]]:
         `name`, `direction` (``"input"`` or ``"output"``) and `bits`, clock and reset included.
     """
     accelerator = Accelerator(config)
-    text = verilog.convert(
-        accelerator, name=TOP_NAME, emit_src=False, strip_internal_attrs=True
-    )
+    text = verilog.convert(accelerator, name=TOP_NAME, emit_src=False, strip_internal_attrs=True)
+    text = _ZEROED_MEMORY.sub(_zero_in_a_loop, text)
     ports = [{"name": name, "direction": "input", "bits": 1} for name in ("clk", "rst")]
     for name, member in accelerator.signature.members.items():
         direction = "output" if member.flow is Out else "input"
         ports.append({"name": name, "direction": direction, "bits": Shape.cast(member.shape).width})
     return text, ports
+
+
+_ZEROED_MEMORY = re.compile(
+    r"  initial begin\n(?:    (?P<memory>\w+)\[0\] = (?P<zero>\d+'h0+);\n)"
+    r"(?:    (?P=memory)\[\d+\] = (?P=zero);\n)*"
+    r"    (?P=memory)\[(?P<last>\d+)\] = (?P=zero);\n  end\n"
+)
+"""A memory that is set to 0 a line a word: tens of thousands of lines in all."""
+
+
+def _zero_in_a_loop(match: re.Match) -> str:
+    memory, zero, last = match["memory"], match["zero"], match["last"]
+    return (
+        f"  integer {memory}_word;\n  initial\n"
+        f"    for ({memory}_word = 0; {memory}_word <= {last}; {memory}_word = {memory}_word + 1)\n"
+        f"      {memory}[{memory}_word] = {zero};\n"
+    )
 
 
 def _channel(prefix: str, signals: dict[str, int], *, direction) -> dict[str, wiring.Member]:

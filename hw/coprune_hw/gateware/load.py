@@ -41,10 +41,11 @@ class Loader(wiring.Component):
 
     Notes
     -----
-    An instruction asks for its first burst `REQUEST_LATENCY` cycles after it was accepted, while
-    up to `AHEAD` earlier ones wait for their beats. The completion is valid
-    `COMPLETION_LATENCY` cycles after the last write, see `Chunker` for the time between; the first beat of the next instruction is taken `TURNAROUND` cycles after
-    the last write at the earliest. A load of no slots or parameters completes without the bus.
+    An instruction asks for its first burst `REQUEST_LATENCY` cycles after it was accepted, while up
+    to `AHEAD` earlier ones wait for their beats. The completion is valid `COMPLETION_LATENCY`
+    cycles after the last write; between first beat and last write see `Chunker`. The next load's
+    first beat is taken `TURNAROUND` cycles after the last write at the earliest. A load of no slots
+    or parameters completes without the bus.
     """
 
     REQUEST_LATENCY = LoadPlanner.LATENCY + BurstReader.LATENCY

@@ -59,7 +59,7 @@ class Storer(wiring.Component):
 
     def __init__(self, config: AcceleratorConfig, *, read_latency: int):
         self._config = config
-        self._read_latency = read_latency
+        self._reader = WordReader(config, read_latency=read_latency)
         super().__init__(
             {
                 "instructions": In(stream.Signature(Store)),
@@ -78,7 +78,7 @@ class Storer(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         config, bus_bytes = self._config, self._config.bus_bytes
-        m.submodules.reader = reader = WordReader(config, read_latency=self._read_latency)
+        m.submodules.reader = reader = self._reader
         m.submodules.packer = packer = WordPacker(config)
         m.submodules.writer = writer = BurstWriter(config)
         connect(m, reader.pixels, flipped(self.pixels))

@@ -19,8 +19,10 @@ from cocotb.triggers import ClockCycles, FallingEdge, RisingEdge, with_timeout
 from cocotb.utils import get_sim_time
 from cocotbext.axi import AxiBus, AxiLiteBus, AxiLiteMaster, AxiRam
 
-from coprune_hw.contract.layout import decode
-from coprune_hw.contract.registers import COUNTERS, Control, Status, address_of
+from amaranth.lib import data
+
+from coprune_hw.contract.layout import decode, encode
+from coprune_hw.contract.registers import COUNTERS, Control, State, Status, address_of
 
 CLOCK_NS = 10
 REGISTER_TIMEOUT_NS = 1000 * CLOCK_NS
@@ -124,13 +126,14 @@ class Registers:
         access = self._bus.read_dword(address_of(name))
         return await with_timeout(access, REGISTER_TIMEOUT_NS, "ns")
 
+    async def command(self, name: str) -> None:
+        """Write 1 to a field of `Control`."""
+        layout = data.Layout.cast(Control)
+        await self.write("control", encode(layout, {field: field == name for field, _ in layout}))
+
     async def read_counters(self, prefix: str = "") -> dict[str, int]:
         """Read the counters, or with the prefix ``mark_`` those of the selected mark."""
         return {name: await self.read(prefix + name) for name in COUNTERS}
-
-
-CONTROL_START = Control.const({"start": 1}).as_value().value
-CONTROL_ACKNOWLEDGE = Control.const({"acknowledge": 1}).as_value().value
 
 
 @cocotb.test()
@@ -187,22 +190,22 @@ async def run_program(dut: HierarchyObject) -> None:
 async def run_image(dut: HierarchyObject, registers: Registers, *, marks: list[int]) -> dict:
     """Start the machine, sleep until it is done, and read what it recorded."""
     begin_cycle, begin_seconds = get_sim_time("ns") // CLOCK_NS, time.perf_counter()
-    await registers.write("control", CONTROL_START)
+    await registers.command("start")
     dut.watch.value = 1
     await RisingEdge(dut.wake)
     cycles = get_sim_time("ns") // CLOCK_NS - begin_cycle
     seconds = time.perf_counter() - begin_seconds
     interrupted = bool(dut.interrupt.value)
     dut.watch.value = 0
-    status = decode(Status, await registers.read("status"))
+    status = decode(data.Layout.cast(Status), await registers.read("status"))
     counters = await registers.read_counters()
     records = []
     for mark in marks:
         await registers.write("mark_select", mark)
         records.append(await registers.read_counters("mark_"))
-    await registers.write("control", CONTROL_ACKNOWLEDGE)
+    await registers.command("acknowledge")
     return {
-        "done": interrupted and status["state"] == 2,
+        "done": interrupted and status["state"] == State.DONE,
         "interrupted": interrupted,
         "violation": int(dut.violation.value),
         "state": int(status["state"]),

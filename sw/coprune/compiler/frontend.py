@@ -92,7 +92,7 @@ def lower(exported: ExportedProgram) -> FloatGraph:
     for node in exported.graph.nodes:
         if node.op != "call_function" or not uses.get(node):
             continue
-        if not isinstance(node.meta.get("val"), torch.Tensor):
+        if not _is_tensor(node):
             continue  # The size of an axis, which only views use.
         expression = _lower_node(node, operands[node], values, builder=builder, batch=batch)
         if isinstance(expression, Sum) and uses[node] > 1:
@@ -113,7 +113,7 @@ def _lower_node(
         raise UnsupportedOperatorError(node, reason="the first axis must remain the batch")
     try:
         arguments = {name: _resolve(value, values) for name, value in arguments.items()}
-        operand = next((n for n in node.all_input_nodes if isinstance(n.meta["val"], torch.Tensor)))
+        operand = next(filter(_is_tensor, node.all_input_nodes))
         call = Call(
             operation=operation,
             name=_name(node, operation),
@@ -141,7 +141,7 @@ def _input(exported: ExportedProgram) -> Node:
     names = exported.graph_signature.user_inputs
     nodes = [node for node in exported.graph.nodes if node.op == "placeholder"]
     inputs = [node for node in nodes if node.name in names]
-    if len(inputs) != 1 or not isinstance(inputs[0].meta["val"], torch.Tensor):
+    if len(inputs) != 1 or not _is_tensor(inputs[0]):
         raise ValueError(f"the network must have one input, not {len(names)}")
     value = inputs[0].meta["val"]
     if value.dim() != 4 or value.dtype != torch.float32:
@@ -149,6 +149,8 @@ def _input(exported: ExportedProgram) -> Node:
             f"the network's input must be float32 [N, C, H, W], not {value.dtype} "
             f"{list(value.shape)}"
         )
+    if not all(isinstance(size, int) for size in value.shape[1:]):
+        raise ValueError(f"the size of images must be fixed, not {list(value.shape)}")
     return inputs[0]
 
 
@@ -244,7 +246,7 @@ def _uses(exported: ExportedProgram, operands: dict[Node, dict[str, Any]]) -> di
         return node
 
     for node in reversed(exported.graph.nodes):
-        if uses.get(node) and node in operands:
+        if uses.get(node) and node in operands and (_is_tensor(node) or node.op == "output"):
             torch.fx.map_arg(operands[node], count)
     return uses
 
@@ -257,6 +259,10 @@ def _resolve(argument: Any, values: dict[Node, Any]) -> Any:
     return argument
 
 
+def _is_tensor(node: Node) -> bool:
+    return isinstance(node.meta.get("val"), torch.Tensor)
+
+
 def _operation(node: Node) -> str:
     schema = getattr(node.target, "_schema", None)
     return str(node.target) if schema is None else schema.name.split("::")[-1]
@@ -264,8 +270,7 @@ def _operation(node: Node) -> str:
 
 def _name(node: Node, operation: str) -> str:
     """The module that the operator is, or its module and itself."""
-    stack = list((node.meta.get("nn_module_stack") or {}).values())
-    path, kind = stack[-1] if stack else ("", "")
+    path, kind = _module(node)
     kind = kind if isinstance(kind, str) else f"{kind.__module__}.{kind.__qualname__}"
     leaf = kind.startswith("torch.nn.modules.") and ".container." not in kind
     if path and leaf:
@@ -273,12 +278,21 @@ def _name(node: Node, operation: str) -> str:
     return ".".join(filter(None, (path, operation.rstrip("_"))))
 
 
+def _module(node: Node) -> tuple[str, str | type]:
+    """Path and class of the innermost module that the operator belongs to."""
+    stack = list((node.meta.get("nn_module_stack") or {}).values())
+    return stack[-1] if stack else ("", "")
+
+
 def _where(node: Node) -> str:
+    """The module and the user's source line that an operator comes from."""
+    path, _ = _module(node)
+    module = f" of module {path!r}" if path else ""
     frames = re.findall(
         r'File "([^"]+)", line (\d+), in \w+\n\s*(.*)', node.meta.get("stack_trace") or ""
     )
     own = [frame for frame in frames if "/torch/nn/" not in frame[0].replace("\\", "/")]
     if not own:
-        return ""
-    path, line, code = own[-1]
-    return f", {path}:{line}: {code.strip()}"
+        return module
+    file, line, code = own[-1]
+    return f"{module}, {file}:{line}: {code.strip()}"

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
+from functools import singledispatch
+from itertools import accumulate
 
 from coprune_hw.contract import CONTRACT_VERSION, AcceleratorConfig
 from coprune_hw.contract.instructions import (
@@ -14,9 +17,19 @@ from coprune_hw.contract.instructions import (
 )
 from coprune_hw.contract.program import LayerRecord, MachineProgram, Region
 
-from .schedule import ExecuteStep, LayerWork, LoadStep, Schedule, StoreStep, interleave, token_pairs
+from .schedule import (
+    ExecuteStep,
+    LayerWork,
+    LoadStep,
+    Schedule,
+    Step,
+    StoreStep,
+    interleave,
+    token_pairs,
+)
 
-REGION_ALIGNMENT_BYTES = 64
+ALIGNMENT_BYTES = 64
+"""Of everything in the image, so that whole bursts fetch it."""
 
 
 def assemble(
@@ -27,7 +40,7 @@ def assemble(
     output_region: Region,
     config: AcceleratorConfig,
 ) -> MachineProgram:
-    """Give every instruction its tokens, marks and addresses, and encode it.
+    """Give every instruction its addresses, tokens and mark, and encode them all.
 
     Parameters
     ----------
@@ -40,8 +53,140 @@ def assemble(
     Raises
     ------
     OverflowError
-        A value does not fit its instruction.
+        A value does not fit its field.
+    ValueError
+        An address is no multiple of the bus width.
     """
-    lookahead = max(config.queue_depth - 2, 1)
-    steps = list(interleave(schedule, lookahead=lookahead))
-    ...
+    steps = list(interleave(schedule, lookahead=max(config.queue_depth - 2, 1)))
+    payloads = [step.payload for step in schedule.loads]
+    sizes = [(len(steps) + 2) * INSTRUCTION_BYTES, *map(len, payloads)]
+    sizes += [input_region.size_bytes, output_region.size_bytes]
+    _, *payload_offsets, input_offset, output_offset, end = _offsets(sizes)
+    input_region = replace(input_region, offset=input_offset)
+    output_region = replace(output_region, offset=output_offset)
+
+    addresses = {
+        id(step): input_offset + step.input_offset if step.kind == LoadKind.PIXELS else offset
+        for step, offset in zip(schedule.loads, payload_offsets, strict=True)
+    }
+    addresses |= {id(step): output_offset + step.output_offset for step in schedule.stores}
+    for address in addresses.values():
+        if address % config.bus_bytes:
+            raise ValueError(
+                f"channel groups of input and output must be a multiple of the bus's "
+                f"{config.bus_bytes} bytes, but one begins at byte {address}"
+            )
+    tokens = _tokens(schedule)
+    marks = _marks(schedule, layers=len(works), config=config)
+    instructions = [
+        {
+            "prefix": prefix(Opcode.HEADER),
+            "version": CONTRACT_VERSION,
+            "geometry_hash": config.geometry_hash,
+        }
+    ]
+    for step in steps:
+        values = _fields(step, addresses.get(id(step), 0))
+        opcode = values.pop("opcode")
+        step_tokens = dict.fromkeys(tokens[id(step)], True)
+        step_prefix = prefix(opcode, mark=marks.get(id(step)), **step_tokens)
+        instructions.append({"prefix": step_prefix, **values})
+    instructions.append({"prefix": prefix(Opcode.END)})
+
+    image = bytearray(end)
+    encoded = b"".join(map(encode_instruction, instructions))
+    image[: len(encoded)] = encoded
+    for offset, payload in zip(payload_offsets, payloads, strict=True):
+        image[offset : offset + len(payload)] = payload
+    return MachineProgram(
+        config=config,
+        image=bytes(image),
+        input=input_region,
+        output=output_region,
+        layers=_records(schedule, works),
+    )
+
+
+def _offsets(sizes: Sequence[int]) -> list[int]:
+    """Where pieces begin that follow each other aligned, and where the last one ends."""
+    return list(
+        accumulate((-(-size // ALIGNMENT_BYTES) * ALIGNMENT_BYTES for size in sizes), initial=0)
+    )
+
+
+def _tokens(schedule: Schedule) -> dict[int, set[str]]:
+    """Token fields that are 1, by the identity of the step."""
+    loads, executes, stores = schedule.loads, schedule.executes, schedule.stores
+    tokens: dict[int, set[str]] = {id(step): set() for step in (*loads, *executes, *stores)}
+    for senders, receivers, needs in (
+        (loads, executes, [step.needs_load for step in executes]),
+        (executes, stores, [step.needs_execute for step in stores]),
+    ):
+        for sender, receiver in token_pairs(needs):
+            tokens[id(senders[sender])].add("signal_next")
+            tokens[id(receivers[receiver])].add("wait_previous")
+    for sender, receiver in token_pairs([step.needs_execute for step in loads]):
+        tokens[id(executes[sender])].add("signal_previous")
+        tokens[id(loads[receiver])].add("wait_next")
+    return tokens
+
+
+def _marks(schedule: Schedule, *, layers: int, config: AcceleratorConfig) -> dict[int, int]:
+    """Marks by the identity of the step: every layer's last EXECUTE, and the last STORE."""
+    marks = {step.layer: id(step) for step in schedule.executes}
+    if layers < config.mark_depth:
+        marks[layers] = id(schedule.stores[-1])
+    return {step: mark for mark, step in marks.items()}
+
+
+def _records(schedule: Schedule, works: Sequence[LayerWork]) -> tuple[LayerRecord, ...]:
+    records = []
+    for index, work in enumerate(works):
+        executes = {
+            number: step for number, step in enumerate(schedule.executes) if step.layer == index
+        }
+        records.append(
+            LayerRecord(
+                name=work.layer.name,
+                mark=index,
+                executes=tuple(executes),
+                channels=work.layer.output.channels,
+                placement=work.output,
+                slots=sum(step.slots for step in executes.values()),
+            )
+        )
+    return tuple(records)
+
+
+@singledispatch
+def _fields(step: Step, address: int) -> dict:
+    """Opcode, and all fields of an instruction but its prefix."""
+    raise TypeError(f"step must be a LOAD, EXECUTE or STORE, not {type(step).__name__}")
+
+
+@_fields.register
+def _(step: LoadStep, address: int) -> dict:
+    return {
+        "opcode": Opcode.LOAD,
+        "kind": step.kind,
+        "source": address,
+        "count": step.count,
+        "place": step.place,
+        "window": step.window,
+        "pixel_bytes": step.pixel_bytes,
+    }
+
+
+@_fields.register
+def _(step: ExecuteStep, address: int) -> dict:
+    return {"opcode": Opcode.EXECUTE, **step.fields}
+
+
+@_fields.register
+def _(step: StoreStep, address: int) -> dict:
+    return {
+        "opcode": Opcode.STORE,
+        "destination": address,
+        "place": step.place,
+        "window": step.window,
+    }

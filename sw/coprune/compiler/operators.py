@@ -221,9 +221,7 @@ def lower_reshape(call: Call) -> Expression:
     value = call.expression("self")
     channels, height, width = value.shape
     trailing_ones = all(size == 1 for size in call.shape[1:])
-    if call.shape == value.shape or (
-        trailing_ones and call.shape[0] == channels * height * width
-    ):
+    if call.shape == value.shape or (trailing_ones and call.shape[0] == channels * height * width):
         return value
     raise UnsupportedError(f"it must flatten the image {value.shape}, not make {call.shape} of it")
 
@@ -405,9 +403,7 @@ def _convolution_padding(call: Call, *, kernel: Sequence[int]) -> tuple[int, int
     if padding == "same":
         # An odd remainder goes below and to the right, where the output's size accounts for it.
         dilation = _pair(call["dilation"])
-        return tuple(
-            step * (size - 1) // 2 for step, size in zip(dilation, kernel, strict=True)
-        )
+        return tuple(step * (size - 1) // 2 for step, size in zip(dilation, kernel, strict=True))
     return _pair(padding)
 
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+
 from coprune_hw.contract import AcceleratorConfig
 from coprune_hw.contract.planes import Placement
 from coprune_sim.graph import IntegerGraph, Layer, Tensor
@@ -77,8 +78,8 @@ def _shape_tensors(
     """Placements at address 0, with the bank shape that takes the fewest cycles.
 
     Tensors that some layer reads together share it, and so do their readers' tiles. Between equals,
-    the fewest words decide, then the shape nearest to a square, which needs the fewest pixels around
-    a tile.
+    the fewest words decide, then the shape nearest to a square; for the input the lowest one, with
+    which the first tiles need the fewest rows.
     """
     strides = read_strides(graph)
     placements = {}
@@ -108,8 +109,10 @@ def _shape_tensors(
             if all(_within_reach(layer, stream, placed) for layer, stream in readers):
                 cycles = sum(_cycles(layer, stream, placed, config) for layer, stream in readers)
                 words = sum(placement.words for placement in placed.values())
-                elongation = abs(2 * log2_bank_columns - config.log2_columns)
-                candidates.append((cycles, words, elongation, placed))
+                shape = abs(2 * log2_bank_columns - config.log2_columns)
+                if graph.input.name in placed:
+                    shape = -log2_bank_columns
+                candidates.append((cycles, words, shape, placed))
         if not candidates:
             raise ValueError(
                 f"layer {readers[0][0].name!r}: a tap is out of reach with every bank shape"

@@ -1,9 +1,9 @@
 """Instructions in three units' orders, and the tokens that keep the units in step.
 
-Every unit completes its instructions in order. So "EXECUTE k needs LOAD m" covers all LOADs before
-m as well, and a unit's needs never decrease: each one that goes beyond the last costs one token, sent
-by the instruction needed and taken by the one that needs it. Sent and taken tokens are in the same
-order, so counters suffice, and at the end of the program they are all zero.
+Every unit completes its instructions in order, so what EXECUTE k needs of LOAD m covers all LOADs
+before m as well. Each need that goes beyond those before it costs one token, sent by the
+instruction needed and taken by the one that needs it. Tokens are taken in the order in which they
+are sent, so counters suffice, and at the end of the program all are zero.
 """
 
 from __future__ import annotations
@@ -126,6 +126,9 @@ class StoreStep:
     needs_execute: int
 
 
+Step = LoadStep | ExecuteStep | StoreStep
+
+
 @dataclass(frozen=True)
 class Schedule:
     """The instructions of every unit in its order."""
@@ -245,9 +248,7 @@ def schedule_layers(
     return Schedule(loads=tuple(loads), executes=tuple(executes), stores=stores)
 
 
-def interleave(
-    schedule: Schedule, *, lookahead: int
-) -> Iterator[LoadStep | ExecuteStep | StoreStep]:
+def interleave(schedule: Schedule, *, lookahead: int) -> Iterator[Step]:
     """Merge the units' instructions into program order.
 
     A LOAD comes as early as it can: behind the EXECUTE that it needs, and at most `lookahead` LOADs
@@ -278,7 +279,7 @@ def token_pairs(needs: Sequence[int]) -> list[tuple[int, int]]:
     Parameters
     ----------
     needs : sequence of int
-        For every instruction of a unit, the instruction of its neighbour that it needs, or `NOTHING`.
+        For every instruction of a unit, the one of its neighbour that it needs, or `NOTHING`.
 
     Returns
     -------
@@ -314,7 +315,7 @@ def _load_slots(stream: SlotStream, piece: _Piece, *, config: AcceleratorConfig)
 
 
 def _tiles_per_load(config: AcceleratorConfig) -> int:
-    """Channel tiles whose parameters are loaded together: half the memory, so that it never idles."""
+    """Channel tiles whose parameters are loaded together: half a memory, so the next can follow."""
     return max(config.parameter_depth // 2 // config.lanes, 1)
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import numpy as np
+
 from coprune_hw.contract.arithmetic import DIAGONAL_WEIGHT_MAX, WEIGHT_MAX
 from coprune_hw.contract.planes import Placement
 from coprune_hw.contract.slots import OFFSET_BITS, SHIFT_MAX, SHIFT_MIN, SlotStream
@@ -223,9 +224,9 @@ class Reach:
     within_reach : bool array
         `shift` fits the slot.
     folded : bool array
-        The true shift does not fit the slot. Since no output reads outside the plane, `shift` is its
-        remainder in a tile, which finds the same banks; pixels of a tile beyond the output may
-        read up to one tile behind the plane.
+        The true shift does not fit the slot. Where no output reads outside the plane, its remainder
+        in a tile does as well, as it finds the same banks; pixels of a tile that are beyond the
+        output may then read up to one tile behind the plane.
     """
 
     phase: np.ndarray

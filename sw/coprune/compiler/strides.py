@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
+
 from coprune_sim.graph import IntegerGraph, Layer, Source, Tensor
 
 STRIDES = (1, 2, 4)
@@ -14,7 +15,7 @@ _IDENTITY_SHIFT = 16
 
 
 def simplify_strides(graph: IntegerGraph) -> IntegerGraph:
-    """Let layers with one output pixel read with stride 1: a stride needs a second pixel to matter."""
+    """Let layers with one output pixel read with stride 1: a stride shows in the second pixel."""
     layers = []
     for layer in graph.layers:
         if (layer.output.height, layer.output.width) == (1, 1):

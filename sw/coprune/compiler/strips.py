@@ -8,8 +8,6 @@ from coprune_hw.contract import AcceleratorConfig
 from coprune_hw.contract.planes import Placement
 from coprune_sim.graph import Layer, Tensor
 
-MAX_STRIPS = 16
-
 LOAD_LATENCY_CYCLES = 20
 """From a LOAD to its first pixel. This and the next only choose between strips."""
 EXECUTE_OVERHEAD_CYCLES = 4
@@ -43,6 +41,9 @@ def plan_strips(
 ) -> list[Strip]:
     """Split the first channel tile's rows so that it ends as early as possible.
 
+    The first strip is short, to start early; each one after it is as long as the rows that can be
+    loaded while those before it are computed, as strips cost time, too.
+
     Parameters
     ----------
     layer : Layer
@@ -62,57 +63,48 @@ def plan_strips(
         Together they load the whole input.
     """
     tile_rows = -(-layer.output.height // grid.bank_rows)
-    tile_columns = -(-layer.output.width // grid.bank_columns)
-    row_cycles = tile_columns * max(slots, config.columns)
-    row_bytes = input_tensor.width * pixel_bytes
-    candidates = [
-        _split(
-            layer,
-            grid=grid,
-            input_tensor=input_tensor,
-            tile_rows_each=-(-tile_rows // strips),
-            aligned=lambda row: row * row_bytes % config.bus_bytes == 0,
-        )
-        for strips in range(1, min(tile_rows, MAX_STRIPS) + 1)
-    ]
+    row_cycles = -(-layer.output.width // grid.bank_columns) * max(slots, config.columns)
 
-    def end_cycle(strips: list[Strip]) -> int:
-        loaded = computed = 0
-        for strip in strips:
-            pixels = len(strip.input_rows) * input_tensor.width * grid.groups
-            loaded += max(pixels, pixels * pixel_bytes // config.bus_bytes) + LOAD_LATENCY_CYCLES
-            computed = max(loaded, computed) + EXECUTE_OVERHEAD_CYCLES
-            computed += strip.tile_rows * row_cycles
-        return computed
+    def load_cycles(rows: int) -> int:
+        pixels = rows * input_tensor.width * grid.groups
+        beats = pixels * pixel_bytes // config.bus_bytes
+        return max(pixels, beats) + LOAD_LATENCY_CYCLES
 
-    return min(candidates, key=end_cycle)
-
-
-def _split(layer: Layer, *, grid: Placement, input_tensor: Tensor, tile_rows_each, aligned):
-    """Strips of equal tile rows; loads end at rows that are `aligned` in DRAM."""
-    strips, loaded = [], 0
-    tile_rows = -(-layer.output.height // grid.bank_rows)
-    for first in range(0, tile_rows, tile_rows_each):
-        count = min(tile_rows_each, tile_rows - first)
-        end = _input_rows_needed(layer, output_rows=(first + count) * grid.bank_rows)
-        end = max(min(end, input_tensor.height), loaded)
-        if first + count == tile_rows:
-            end = input_tensor.height
-        while end < input_tensor.height and not aligned(end):
+    def input_end(tile_row: int) -> int:
+        """End of the input rows that the tile rows before `tile_row` read, aligned in DRAM."""
+        if tile_row == tile_rows:
+            return input_tensor.height
+        end = _input_rows_read(layer, output_rows=tile_row * grid.bank_rows)
+        while end * input_tensor.width * pixel_bytes % config.bus_bytes:
             end += 1
-        strips.append(
-            Strip(first_tile_row=first, tile_rows=count, input_rows=range(loaded, end))
-        )
-        loaded = end
-    return strips
+        return min(end, input_tensor.height)
+
+    def grow(first_tile_rows: int) -> tuple[int, list[Strip]]:
+        """Cycle at which the last strip ends, and the strips."""
+        loaded, computed = load_cycles(input_end(first_tile_rows)), 0
+        begin, end, strips = 0, first_tile_rows, []
+        while begin < tile_rows:
+            rows = range(input_end(begin) if begin else 0, input_end(end))
+            strips.append(Strip(first_tile_row=begin, tile_rows=end - begin, input_rows=rows))
+            computed = max(loaded, computed) + EXECUTE_OVERHEAD_CYCLES + (end - begin) * row_cycles
+            begin, loaded_rows = end, rows.stop
+            end = min(end + 1, tile_rows)
+            while end < tile_rows and (
+                loaded + load_cycles(input_end(end + 1) - loaded_rows) <= computed
+            ):
+                end += 1
+            loaded += load_cycles(input_end(end) - loaded_rows)
+        return computed, strips
+
+    return min((grow(first + 1) for first in range(tile_rows)), key=lambda grown: grown[0])[1]
 
 
-def _input_rows_needed(layer: Layer, *, output_rows: int) -> int:
+def _input_rows_read(layer: Layer, *, output_rows: int) -> int:
     """End of the input rows that the first `output_rows` rows of the output read."""
-    last_row = min(output_rows, layer.output.height) - 1
-    return 1 + max(
-        last_row * source.stride
+    end = 1 + max(
+        (output_rows - 1) * source.stride
         + (source.weight.shape[2] - 1) * source.dilation[0]
         - source.padding[0]
         for source in layer.sources
     )
+    return max(end, 0)

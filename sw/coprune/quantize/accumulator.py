@@ -12,10 +12,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import torch
-from coprune_hw.contract.arithmetic import DIAGONAL_WEIGHT_MAX, WEIGHT_MAX
 
 from coprune.compiler.float_graph import FloatSource
+from coprune_hw.contract.arithmetic import DIAGONAL_WEIGHT_MAX, WEIGHT_MAX
 
 
 @dataclass(frozen=True)

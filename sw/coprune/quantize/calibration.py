@@ -7,14 +7,16 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from coprune_hw.contract.arithmetic import dequantize, quantize
 
 from coprune.compiler.float_graph import FloatGraph, evaluate
+from coprune_hw.contract.arithmetic import dequantize, quantize
 
 BINS = 2048
 """Bins of a tensor's histogram: eight for each int8 step."""
 STEPS = 255
 """Steps between the lowest and the highest int8 value."""
+BATCH_IMAGES = 64
+"""Images that pass through the graph together."""
 PERCENTILE = 99.99
 """Percentage of values that the percentile observer covers at either end."""
 SHRINKAGES = np.linspace(0.2, 1.0, 81)
@@ -34,7 +36,7 @@ class Grid:
         low, high = min(low, 0.0), max(high, 0.0)
         if low == high:
             return cls(scale=1.0, zero=-128)
-        scale = (high - low) / STEPS
+        scale = float(high - low) / STEPS
         return cls(scale=scale, zero=int(np.clip(np.rint(-128 - low / scale), -128, 127)))
 
     def rounded(self, values: np.ndarray) -> np.ndarray:
@@ -101,9 +103,7 @@ def measure(graph: FloatGraph, batches: Sequence[torch.Tensor]) -> dict[str, Sta
     counts = {name: np.zeros(BINS, np.int64) for name in lows}
     for name, values in _values(graph, batches):
         if lows[name] < highs[name]:
-            nonzero = values[values != 0]
-            histogram = torch.histc(nonzero, BINS, min=lows[name], max=highs[name])
-            counts[name] += histogram.numpy().astype(np.int64)
+            counts[name] += _histogram(values, low=lows[name], high=highs[name])
     return {
         name: Statistics(lows[name], highs[name], squares[name] / sizes[name], counts[name])
         for name in lows
@@ -153,9 +153,20 @@ OBSERVERS: dict[str, Callable[[Statistics], Grid]] = {
 """How a grid is chosen, by name."""
 
 
+def _histogram(values: torch.Tensor, *, low: float, high: float) -> np.ndarray:
+    """Count the values other than 0 in `BINS` bins."""
+
+    def count(numbers: torch.Tensor) -> torch.Tensor:
+        return torch.histc(numbers.double(), BINS, min=low, max=high)
+
+    zeros = values.numel() - values.count_nonzero()
+    return (count(values) - zeros * count(torch.zeros(1))).numpy().astype(np.int64)
+
+
 def _values(
     graph: FloatGraph, batches: Sequence[torch.Tensor]
 ) -> Iterator[tuple[str, torch.Tensor]]:
     with torch.inference_mode():
         for batch in batches:
-            yield from evaluate(graph, batch)
+            for images in batch.split(BATCH_IMAGES):
+                yield from evaluate(graph, images)

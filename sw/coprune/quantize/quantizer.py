@@ -7,10 +7,6 @@ from dataclasses import replace
 
 import numpy as np
 import torch
-from coprune_hw.contract import arithmetic
-from coprune_hw.contract.arithmetic import fixed_point
-from coprune_sim.graph import IntegerGraph, Layer, Source, Tensor
-from coprune_sim.reference import ACTIVATION_REACH, worst_sum
 from torch import nn
 from torch.export import ExportedProgram
 
@@ -25,6 +21,10 @@ from coprune.quantize.accumulator import (
     weight_noise,
 )
 from coprune.quantize.calibration import OBSERVERS, Grid, Statistics, measure
+from coprune_hw.contract import arithmetic
+from coprune_hw.contract.arithmetic import fixed_point
+from coprune_sim.graph import IntegerGraph, Layer, Source, Tensor
+from coprune_sim.reference import ACTIVATION_REACH, worst_sum
 
 FINEST_STEP = 2.0**-24
 """Smallest accumulator step in output steps: finer ones change nothing, and dead channels with
@@ -76,9 +76,7 @@ def quantize(
     exported = export(model, image=image) if isinstance(model, nn.Module) else model
     graph = lower(exported)
     if graph.input.shape != image:
-        raise ValueError(
-            f"calibration images must have the shape {graph.input.shape}, not {image}"
-        )
+        raise ValueError(f"calibration images must have the shape {graph.input.shape}, not {image}")
     while True:
         statistics = measure(graph, calibration)
         grids = choose_grids(graph, statistics, observer=observer)
@@ -156,9 +154,7 @@ def separate_unlike_sources(
     return FloatGraph(graph.input, tuple(layers)) if len(layers) > len(graph.layers) else graph
 
 
-def convert(
-    graph: FloatGraph, grids: dict[str, Grid], *, accumulator_bits: int
-) -> IntegerGraph:
+def convert(graph: FloatGraph, grids: dict[str, Grid], *, accumulator_bits: int) -> IntegerGraph:
     """Round a float graph to integers.
 
     Parameters
@@ -225,9 +221,7 @@ def _convert_layer(layer: FloatLayer, grids: dict[str, Grid], *, accumulator_bit
 
 def _factor(layer: FloatLayer, channel: int, *, scale: float, output_reach: int, accumulator_bound):
     try:
-        return fixed_point(
-            scale, output_reach=output_reach, accumulator_bound=accumulator_bound
-        )
+        return fixed_point(scale, output_reach=output_reach, accumulator_bound=accumulator_bound)
     except ValueError as error:
         raise ValueError(f"layer {layer.name!r}, channel {channel}: {error}") from error
 
@@ -279,9 +273,7 @@ def _accumulator(layer: FloatLayer, grids: dict[str, Grid], *, floor: np.ndarray
     )
 
 
-def _step_floor(
-    layer: FloatLayer, grids: dict[str, Grid], *, accumulator_bits: int
-) -> np.ndarray:
+def _step_floor(layer: FloatLayer, grids: dict[str, Grid], *, accumulator_bits: int) -> np.ndarray:
     bias_range = 2.0 ** (accumulator_bits - 1 - BIAS_BITS_BELOW_ACCUMULATOR)
     for_bias = layer.bias.abs().numpy() / bias_range
     return np.maximum(for_bias, grids[layer.output.name].scale * FINEST_STEP)

@@ -1,0 +1,1 @@
+"""Co-simulation of the RTL under cocotb and Verilator."""

@@ -1,0 +1,43 @@
+"""Cycles that a program computes for, counted from its instructions."""
+
+from __future__ import annotations
+
+from coprune_hw.contract.instructions import Opcode
+from coprune_hw.contract.program import MachineProgram
+
+PIPELINE_CYCLES = 16
+"""From a slot to its product in the accumulators, and from there to the activation memory: what a
+barrier waits for besides the drain of the last tile. An estimate."""
+
+
+def layer_cycles(program: MachineProgram) -> list[int]:
+    """Cycles of every layer, if nothing waits for DRAM.
+
+    A tile takes as many cycles as it has slots, or as its drain takes if that is more; a barrier
+    takes another drain and `PIPELINE_CYCLES`.
+
+    Parameters
+    ----------
+    program : MachineProgram
+
+    Returns
+    -------
+    list of int
+        In the order of `program.layers`.
+    """
+    columns = program.config.columns
+    executes = [
+        instruction
+        for instruction in program.instructions()
+        if instruction["prefix"]["opcode"] == Opcode.EXECUTE
+    ]
+    cycles = []
+    for record in program.layers:
+        layer_executes = [executes[index] for index in record.executes]
+        tiles = sum(
+            execute["tile_rows"] * execute["tile_columns"] * max(execute["slot_count"], columns)
+            for execute in layer_executes
+        )
+        barriers = sum(execute["barrier"] for execute in layer_executes)
+        cycles.append(tiles + barriers * (columns + PIPELINE_CYCLES))
+    return cycles

@@ -1,0 +1,189 @@
+"""Back end of the compiler: an integer graph becomes a machine program."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from coprune_hw.contract import AcceleratorConfig
+from coprune_hw.contract.parameters import pack_parameters
+from coprune_hw.contract.planes import Placement
+from coprune_hw.contract.program import MachineProgram, Region
+from coprune_sim.graph import IntegerGraph, Layer, Source, Tensor
+
+from .memory_image import assemble
+from .placement import check_geometry, place_tensors
+from .schedule import LayerWork, schedule_layers
+from .streams import LayerStreams, build_streams, place_streams
+from .strides import simplify_strides, unify_strides
+
+PASSES = (simplify_strides, unify_strides)
+"""Graph passes, in order. None changes what the graph computes."""
+
+ACTIVATION_REACH = 128
+"""Largest magnitude of an int8 activation."""
+
+
+def lower(graph: IntegerGraph, config: AcceleratorConfig) -> MachineProgram:
+    """Compile an integer graph for one accelerator.
+
+    Parameters
+    ----------
+    graph : IntegerGraph
+    config : AcceleratorConfig
+
+    Returns
+    -------
+    MachineProgram
+        Its layers are those of the graph and copies that `unify_strides` inserted.
+
+    Raises
+    ------
+    ValueError
+        The accelerator cannot run the graph; the message names the layer and what it needs.
+    OverflowError
+        A size or a parameter does not fit its field.
+    """
+    for graph_pass in PASSES:
+        graph = graph_pass(graph)
+    check_layers(graph, config=config)
+    streams = [build_streams(layer, lanes=config.lanes) for layer in graph.layers]
+    placements = place_tensors(graph, streams=streams, config=config)
+    works = [
+        prepare_layer(layer, graph=graph, streams=stream, placements=placements, config=config)
+        for layer, stream in zip(graph.layers, streams, strict=True)
+    ]
+    input_region = _region(graph.input, lanes=config.lanes, compact=True)
+    output_region = _region(graph.output, lanes=config.lanes, compact=False)
+    schedule = schedule_layers(
+        works,
+        input_tensor=graph.input,
+        input_placement=placements[graph.input.name],
+        pixel_bytes=input_region.pixel_bytes,
+        config=config,
+    )
+    return assemble(
+        schedule,
+        works=works,
+        input_region=input_region,
+        output_region=output_region,
+        config=config,
+    )
+
+
+def check_layers(graph: IntegerGraph, *, config: AcceleratorConfig) -> None:
+    """Refuse a graph with more layers than marks, or whose sums may leave the accumulators.
+
+    Raises
+    ------
+    ValueError
+        Says which layer, what it needs and what there is.
+    """
+    if len(graph.layers) > config.mark_depth:
+        raise ValueError(
+            f"the graph has {len(graph.layers)} layers, but mark_depth is {config.mark_depth}"
+        )
+    limit = 1 << (config.accumulator_bits - 1)
+    for layer in graph.layers:
+        for source in layer.sources:
+            _check_source(layer, source, tensor=graph.tensor(source.tensor))
+        magnitudes = sum(
+            np.abs(source.weight.astype(np.int64)).sum(axis=(1, 2, 3)) for source in layer.sources
+        )
+        # A partial sum, in whatever order, has a smaller bound than the whole.
+        worst = ACTIVATION_REACH * int(magnitudes.max())
+        if worst >= limit:
+            raise ValueError(
+                f"layer {layer.name!r}: a sum may reach {worst}, but accumulators of "
+                f"{config.accumulator_bits} bits hold {limit - 1}"
+            )
+
+
+def prepare_layer(
+    layer: Layer,
+    *,
+    graph: IntegerGraph,
+    streams: LayerStreams,
+    placements: Mapping[str, Placement],
+    config: AcceleratorConfig,
+) -> LayerWork:
+    """Resolve a layer's slots and parameters with the places of its tensors."""
+    placed = [placements[source.tensor] for source in layer.sources]
+    return LayerWork(
+        layer=layer,
+        streams=place_streams(streams, layer=layer, placements=placed),
+        parameters=_pack_parameters(layer, lanes=config.lanes),
+        grid=check_geometry(layer, placements),
+        output=placements[layer.output.name],
+        pad=choose_pad(layer, graph=graph),
+    )
+
+
+def choose_pad(layer: Layer, *, graph: IntegerGraph) -> int:
+    """What pixels outside the image read as: the zero point of the sources that read them.
+
+    A maximum reads the smallest value there, which loses against every pixel.
+
+    Raises
+    ------
+    ValueError
+        Sources with different zero points read outside their images.
+    """
+    if layer.maximum:
+        return -ACTIVATION_REACH
+    zeros = {
+        graph.tensor(source.tensor).zero
+        for source in layer.sources
+        if _reads_outside(source, image=graph.tensor(source.tensor), output=layer.output)
+    }
+    if len(zeros) > 1:
+        raise ValueError(
+            f"layer {layer.name!r}: sources that read outside their images must have one zero "
+            f"point, not {sorted(zeros)}"
+        )
+    return zeros.pop() if zeros else 0
+
+
+def _reads_outside(source: Source, *, image: Tensor, output: Tensor) -> bool:
+    for axis in range(2):
+        first = -source.padding[axis]
+        last = (output.shape[1 + axis] - 1) * source.stride + first
+        last += (source.weight.shape[2 + axis] - 1) * source.dilation[axis]
+        if first < 0 or last >= image.shape[1 + axis]:
+            return True
+    return False
+
+
+def _check_source(layer: Layer, source: Source, *, tensor: Tensor) -> None:
+    outputs, group_inputs = source.weight.shape[:2]
+    if outputs != layer.output.channels or group_inputs * source.groups != tensor.channels:
+        raise ValueError(
+            f"layer {layer.name!r}: weights over {tensor.name!r} must have "
+            f"{layer.output.channels} outputs and {tensor.channels} inputs in {source.groups} "
+            f"groups, not the shape {source.weight.shape}"
+        )
+
+
+def _pack_parameters(layer: Layer, *, lanes: int) -> bytes:
+    padding = -layer.output.channels % lanes
+    return pack_parameters(
+        **{
+            name: np.pad(getattr(layer, name), (0, padding))
+            for name in ("bias", "multiplier", "pre_shift", "post_shift")
+        }
+    )
+
+
+def _region(tensor: Tensor, *, lanes: int, compact: bool) -> Region:
+    """A tensor's region; a compact one leaves out the channels that fill up a single group."""
+    groups = -(-tensor.channels // lanes)
+    return Region(
+        name=tensor.name,
+        channels=tensor.channels,
+        height=tensor.height,
+        width=tensor.width,
+        offset=0,
+        groups=groups,
+        pixel_bytes=tensor.channels if compact and groups == 1 else lanes,
+    )

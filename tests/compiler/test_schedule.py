@@ -1,0 +1,403 @@
+"""Instructions, tokens and the ring of slot memory; whole programs against the reference."""
+
+from collections import Counter, deque
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from coprune.compiler.cycles import layer_cycles
+from coprune.compiler.lowering import lower
+from coprune.compiler.schedule import token_pairs
+from coprune_hw.contract import CONTRACT_VERSION, AcceleratorConfig
+from coprune_hw.contract.instructions import LoadKind, Opcode
+from coprune_hw.contract.program import MachineProgram
+from coprune_sim import machine, reference
+from coprune_sim.graph import IntegerGraph, Layer, Source, Tensor
+
+UNITS = (Opcode.LOAD, Opcode.EXECUTE, Opcode.STORE)
+CONFIG = AcceleratorConfig()
+
+
+class GraphBuilder:
+    """Adds layers with random weights and parameters; methods return the new tensor's name."""
+
+    def __init__(self, channels: int, size: tuple[int, int], *, seed: int) -> None:
+        self.rng = np.random.default_rng(seed)
+        self.tensors = {"input": Tensor("input", channels, *size, scale=0.1, zero=-7)}
+        self.layers: list[Layer] = []
+
+    def weight(self, *shape: int, density: float = 1.0, reach: int = 127) -> np.ndarray:
+        values = self.rng.integers(-reach, reach + 1, shape)
+        return np.where(self.rng.random(shape) < density, values, 0).astype(np.int16)
+
+    def conv(
+        self, tensor: str, channels: int, kernel: int = 3, *, groups: int = 1, density=1.0, **more
+    ) -> Source:
+        """A 'same'-padded convolution."""
+        inputs = self.tensors[tensor].channels // groups
+        weight = self.weight(channels, inputs, kernel, kernel, density=density)
+        padding = (kernel // 2, kernel // 2)
+        return Source(tensor, weight, **({"padding": padding, "groups": groups} | more))
+
+    def shortcut(self, tensor: str) -> Source:
+        channels = self.tensors[tensor].channels
+        return Source(tensor, self.weight(channels, 1, 1, 1, reach=2047), groups=channels)
+
+    def add(self, *sources: Source, maximum: bool = False, size=None) -> str:
+        first = self.tensors[sources[0].tensor]
+        channels = len(sources[0].weight)
+        if size is None:
+            size = [-(-extent // sources[0].stride) for extent in first.shape[1:]]
+        name = f"layer{len(self.layers)}"
+        zero = int(self.rng.integers(-60, 60))
+        self.tensors[name] = Tensor(name, channels, *size, scale=0.1, zero=zero)
+        self.layers.append(
+            Layer(
+                name=name,
+                operation="maximum" if maximum else "conv2d",
+                output=self.tensors[name],
+                sources=sources,
+                bias=self.rng.integers(-3000, 3000, channels),
+                multiplier=self.rng.integers(1 << 16, 1 << 17, channels),
+                pre_shift=self.rng.integers(0, 4, channels),
+                post_shift=self.rng.integers(20, 24, channels),
+                low=-100,
+                high=120,
+                maximum=maximum,
+            )
+        )
+        return name
+
+    def graph(self) -> IntegerGraph:
+        return IntegerGraph(self.tensors["input"], tuple(self.layers))
+
+
+def residual_graph(*, size: int = 16, density: float = 1.0) -> IntegerGraph:
+    """A small ResNet: three stages, option-A shortcuts, global pooling, a linear layer."""
+    builder = GraphBuilder(3, (size, size), seed=1)
+    x = builder.add(builder.conv("input", 16))
+    for channels in (16, 32, 64):
+        stride = 2 if channels > 16 else 1
+        y = builder.add(builder.conv(x, channels, stride=stride, density=density))
+        if stride == 1:
+            short = builder.shortcut(x)
+        else:
+            weight = np.zeros((channels, channels // 2, 1, 1), np.int16)
+            copied = np.arange(channels // 2)
+            weight[copied + channels // 4, copied] = 1234
+            short = Source(x, weight, stride=2)
+        x = builder.add(builder.conv(y, channels, density=density), short)
+    last = builder.tensors[x]
+    pool = np.full((64, 1, last.height, last.width), 5, np.int16)
+    x = builder.add(Source(x, pool, groups=64, stride=last.height), size=(1, 1))
+    builder.add(builder.conv(x, 10, 1))
+    return builder.graph()
+
+
+def odd_graph() -> IntegerGraph:
+    """Odd sizes under phase split, grouped convolutions, dilation and max pooling."""
+    builder = GraphBuilder(21, (13, 11), seed=2)
+    x = builder.add(builder.conv("input", 42, groups=3, stride=2))
+    x = builder.add(
+        Source(x, np.ones((42, 1, 3, 3), np.int16), groups=42, padding=(1, 1)), maximum=True
+    )
+    x = builder.add(builder.conv(x, 42, 5, groups=42, stride=4))
+    builder.add(builder.conv(x, 7, dilation=(2, 2), padding=(2, 2), density=0.3))
+    return builder.graph()
+
+
+def strided_graph() -> IntegerGraph:
+    """A tensor that is read with strides 1 and 2, and the input read by several layers."""
+    builder = GraphBuilder(3, (16, 16), seed=3)
+    a = builder.add(builder.conv("input", 20))
+    b = builder.add(builder.conv(a, 20), builder.shortcut(a))
+    c = builder.add(
+        builder.conv(b, 24, stride=2), Source(a, builder.weight(24, 20, 1, 1), stride=2)
+    )
+    builder.add(builder.conv(c, 24), Source("input", builder.weight(24, 3, 1, 1), stride=2))
+    return builder.graph()
+
+
+def pooling_graph() -> IntegerGraph:
+    """A global pooling window that is larger than a slot's shifts."""
+    builder = GraphBuilder(8, (25, 10), seed=4)
+    x = builder.add(builder.conv("input", 16))
+    x = builder.add(Source(x, np.ones((16, 1, 25, 10), np.int16), groups=16), size=(1, 1))
+    builder.add(builder.conv(x, 40, 1))
+    return builder.graph()
+
+
+GRAPHS = {
+    "residual": residual_graph,
+    "odd": odd_graph,
+    "strided": strided_graph,
+    "pooling": pooling_graph,
+}
+
+
+def select(program: MachineProgram, opcode: Opcode, kind: LoadKind | None = None) -> list[dict]:
+    return [
+        instruction
+        for instruction in program.instructions()
+        if instruction["prefix"]["opcode"] == opcode
+        and (kind is None or instruction["kind"] == kind)
+    ]
+
+
+def sequential_contents(instructions: list[dict], *, config: AcceleratorConfig) -> dict[int, tuple]:
+    """Which LOADs every EXECUTE finds its slots and parameters from, one instruction at a time."""
+    memories = empty_memories(config)
+    found = {}
+    for index, instruction in enumerate(instructions):
+        if instruction["prefix"]["opcode"] == Opcode.LOAD:
+            write(memories, instruction, tag=index)
+        elif instruction["prefix"]["opcode"] == Opcode.EXECUTE:
+            found[index] = read(memories, instruction, config=config)
+    return found
+
+
+def empty_memories(config: AcceleratorConfig) -> dict[LoadKind, np.ndarray]:
+    return {
+        LoadKind.SLOTS: np.full(config.slot_depth, -1),
+        LoadKind.PARAMETERS: np.full(config.parameter_depth, -1),
+    }
+
+
+def write(memories, load: dict, *, tag: int) -> None:
+    if load["kind"] != LoadKind.PIXELS:
+        memory, base = memories[LoadKind(load["kind"])], load["place"]["base"]
+        assert base + load["count"] <= len(memory)
+        memory[base : base + load["count"]] = tag
+
+
+def read(memories, execute: dict, *, config: AcceleratorConfig) -> tuple:
+    slots = memories[LoadKind.SLOTS][execute["slot_base"] :][: execute["slot_count"]]
+    parameters = memories[LoadKind.PARAMETERS][execute["parameter_base"] :][: config.lanes]
+    return (*slots.tolist(), *parameters.tolist())
+
+
+def run_tokens(program: MachineProgram, *, seed: int) -> Counter:
+    """Run the program with units that take random times, and return the tokens left over.
+
+    A LOAD spoils what it overwrites when it starts and completes it when it ends; an EXECUTE must
+    find its slots and parameters when it starts, and still when it ends.
+    """
+    config = program.config
+    instructions = program.instructions()[1:-1]
+    expected = sequential_contents(instructions, config=config)
+    rng = np.random.default_rng(seed)
+    memories, tokens = empty_memories(config), Counter()
+    queues = {unit: deque() for unit in UNITS}
+    working: dict[Opcode, int | None] = dict.fromkeys(UNITS)
+    fetched = 0
+
+    def partners(unit, prefix, action):
+        position = UNITS.index(unit)
+        if prefix[f"{action}_previous"]:
+            yield UNITS[position - 1]
+        if prefix[f"{action}_next"]:
+            yield UNITS[position + 1]
+
+    def can_start(unit):
+        if working[unit] is not None or not queues[unit]:
+            return False
+        prefix = instructions[queues[unit][0]]["prefix"]
+        return all(tokens[sender, unit] for sender in partners(unit, prefix, "wait"))
+
+    def start(unit):
+        index = working[unit] = queues[unit].popleft()
+        for sender in partners(unit, instructions[index]["prefix"], "wait"):
+            tokens[sender, unit] -= 1
+        if unit == Opcode.LOAD:
+            write(memories, instructions[index], tag=-1)
+        if unit == Opcode.EXECUTE:
+            assert read(memories, instructions[index], config=config) == expected[index]
+
+    def complete(unit):
+        index, working[unit] = working[unit], None
+        if unit == Opcode.LOAD:
+            write(memories, instructions[index], tag=index)
+        if unit == Opcode.EXECUTE:
+            assert read(memories, instructions[index], config=config) == expected[index]
+        for receiver in partners(unit, instructions[index]["prefix"], "signal"):
+            tokens[unit, receiver] += 1
+
+    while True:
+        while fetched < len(instructions):
+            queue = queues[Opcode(instructions[fetched]["prefix"]["opcode"])]
+            if len(queue) == config.queue_depth:
+                break
+            queue.append(fetched)
+            fetched += 1
+        moves = [(start, unit) for unit in UNITS if can_start(unit)]
+        moves += [(complete, unit) for unit in UNITS if working[unit] is not None]
+        if not moves:
+            break
+        move, unit = moves[rng.integers(len(moves))]
+        move(unit)
+    assert fetched == len(instructions)
+    assert not any(queues.values())
+    return tokens
+
+
+class TestPrograms:
+    @pytest.mark.parametrize("preset", AcceleratorConfig.preset_names())
+    @pytest.mark.parametrize("graph", GRAPHS)
+    def test_compute_what_the_graph_says(self, graph, preset):
+        graph = GRAPHS[graph]()
+        program = lower(graph, AcceleratorConfig.preset(preset))
+        rng = np.random.default_rng(5)
+        pixels = rng.integers(-128, 128, graph.input.shape).astype(np.int8)
+        expected = reference.run(graph, pixels[None], keep_layers=True)
+        for eager in machine.PREFERENCES:
+            run = machine.run(program, pixels, eager=eager, seed=6)
+            for name, values in expected.items():
+                np.testing.assert_array_equal(run.layers[name], values[0], err_msg=name)
+            np.testing.assert_array_equal(run.output, expected[graph.layers[-1].name][0])
+
+    def test_begin_with_header_and_end_with_end(self):
+        instructions = lower(odd_graph(), CONFIG).instructions()
+        assert instructions[0]["version"] == CONTRACT_VERSION
+        assert instructions[0]["geometry_hash"] == CONFIG.geometry_hash
+        assert instructions[-1]["prefix"]["opcode"] == Opcode.END
+
+    def test_are_the_same_every_time(self):
+        assert lower(odd_graph(), CONFIG).image == lower(odd_graph(), CONFIG).image
+
+    def test_mark_every_layer_and_the_output(self):
+        program = lower(residual_graph(), CONFIG)
+        marks = [
+            instruction["prefix"]["mark"]
+            for instruction in program.instructions()
+            if instruction["prefix"]["mark_valid"]
+        ]
+        assert marks == list(range(len(program.layers) + 1))
+        executes = select(program, Opcode.EXECUTE)
+        for record in program.layers:
+            assert executes[record.executes[-1]]["prefix"]["mark"] == record.mark
+
+    def test_record_slots_and_cycles(self):
+        program = lower(residual_graph(), CONFIG)
+        executes = select(program, Opcode.EXECUTE)
+        for record, cycles in zip(program.layers, layer_cycles(program), strict=True):
+            own = [executes[index] for index in record.executes]
+            tiles = [execute["tile_rows"] * execute["tile_columns"] for execute in own]
+            slots = [execute["slot_count"] for execute in own]
+            assert record.slots == np.dot(tiles, slots)
+            assert cycles >= np.dot(tiles, np.maximum(slots, CONFIG.columns))
+
+
+class TestTokens:
+    @pytest.mark.parametrize("queue_depth", [2, 3, 8])
+    @pytest.mark.parametrize("slot_depth", [582, 1000, 2048])
+    def test_neither_deadlock_nor_overwrite_what_is_in_use(self, slot_depth, queue_depth):
+        config = replace(CONFIG, slot_depth=slot_depth, parameter_depth=64, queue_depth=queue_depth)
+        program = lower(residual_graph(), config)
+        for seed in range(5):
+            assert not any(run_tokens(program, seed=seed).values())
+
+    def test_run_with_the_smallest_memories_gives_the_same_result(self):
+        graph = residual_graph()
+        pixels = np.random.default_rng(7).integers(-128, 128, (3, 16, 16)).astype(np.int8)
+        config = replace(CONFIG, slot_depth=582, parameter_depth=16, queue_depth=2)
+        outputs = [
+            machine.run(lower(graph, config), pixels, eager=eager).output
+            for config in (CONFIG, config)
+            for eager in machine.PREFERENCES
+        ]
+        for output in outputs[1:]:
+            np.testing.assert_array_equal(output, outputs[0])
+
+    def test_pairs_cover_every_need_with_the_fewest_tokens(self):
+        assert token_pairs([-1, 2, 2, 1, 5, 4, 5, 6]) == [(2, 1), (5, 4), (6, 7)]
+
+    def test_loads_run_ahead_of_what_executes_need(self):
+        program = lower(residual_graph(), CONFIG)
+        opcodes = np.array([i["prefix"]["opcode"] for i in program.instructions()])
+        loads = np.cumsum(opcodes == Opcode.LOAD)[opcodes == Opcode.EXECUTE]
+        waits = [e["prefix"]["wait_previous"] for e in select(program, Opcode.EXECUTE)]
+        signals = [load["prefix"]["signal_next"] for load in select(program, Opcode.LOAD)]
+        needed = 1 + np.flatnonzero(signals)[np.cumsum(waits) - 1]
+        assert (loads >= needed).all()
+        assert (loads <= needed + CONFIG.queue_depth).all()
+        # What the next EXECUTE needs is asked for before this one is.
+        assert (loads[:-1] >= needed[1:]).all()
+
+
+class TestExecutes:
+    def test_barrier_where_fresh_results_are_read_and_nowhere_else(self):
+        builder = GraphBuilder(16, (8, 8), seed=8)
+        a = builder.add(builder.conv("input", 32))
+        builder.add(builder.conv("input", 32, 1))
+        builder.add(builder.conv(a, 32))
+        builder.add(builder.conv(a, 16, 1))
+        program = lower(builder.graph(), CONFIG)
+        executes = select(program, Opcode.EXECUTE)
+        barriers = [
+            [executes[index]["barrier"] for index in record.executes] for record in program.layers
+        ]
+        assert barriers[0] == [0] * len(barriers[0])
+        assert barriers[1:] == [[0, 0], [1, 0], [0]]
+
+    def test_first_layer_starts_before_all_rows_are_loaded(self):
+        program = lower(residual_graph(size=32), CONFIG)
+        pixels = select(program, Opcode.LOAD, LoadKind.PIXELS)
+        windows = [load["window"] for load in pixels]
+        rows = [range(w["row_begin"], w["row_begin"] + w["rows"]) for w in windows]
+        assert [row for strip in rows for row in strip] == list(range(32))
+        strips = [
+            execute
+            for index, execute in enumerate(select(program, Opcode.EXECUTE))
+            if index in program.layers[0].executes
+        ]
+        assert len(strips) == len(pixels) > 2
+        assert len({execute["slot_base"] for execute in strips}) == 1
+        for execute, loaded in zip(strips, rows, strict=True):
+            bank_rows = CONFIG.columns >> execute["log2_bank_columns"]
+            end = execute["row_begin"] + execute["tile_rows"] * bank_rows
+            assert min(end + 1, 32) <= loaded.stop
+
+    def test_each_channel_group_is_stored_once_it_is_done(self):
+        program = lower(pooling_graph(), CONFIG)
+        stores = select(program, Opcode.STORE)
+        assert [store["place"]["base"] for store in stores] == [
+            program.layers[-1].placement.fields(group)["base"] for group in range(3)
+        ]
+        for execute in select(program, Opcode.EXECUTE)[-3:]:
+            assert execute["prefix"]["signal_next"]
+
+
+class TestErrors:
+    def test_more_slots_than_the_slot_memory(self):
+        builder = GraphBuilder(16, (8, 8), seed=9)
+        builder.add(builder.conv("input", 16))
+        with pytest.raises(
+            ValueError, match=r"'layer0': .* takes 144 slots, but slot_depth is 143"
+        ):
+            lower(builder.graph(), replace(CONFIG, slot_depth=143))
+
+    def test_more_layers_than_marks(self):
+        with pytest.raises(ValueError, match="has 4 layers, but mark_depth is 3"):
+            lower(odd_graph(), replace(CONFIG, mark_depth=3))
+
+    def test_sum_that_may_leave_the_accumulator(self):
+        builder = GraphBuilder(64, (8, 8), seed=10)
+        builder.add(
+            replace(builder.conv("input", 16), weight=np.full((16, 64, 3, 3), 127, np.int16))
+        )
+        with pytest.raises(ValueError, match=r"may reach 9363456, .* of 24 bits hold 8388607"):
+            lower(builder.graph(), replace(CONFIG, accumulator_bits=24))
+
+    def test_padding_with_two_zero_points(self):
+        builder = GraphBuilder(16, (8, 8), seed=11)
+        a = builder.add(builder.conv("input", 16))
+        builder.add(builder.conv(a, 16), builder.conv("input", 16))
+        with pytest.raises(ValueError, match=r"'layer1': .* must have one zero point"):
+            lower(builder.graph(), CONFIG)
+
+    def test_weights_of_another_shape_than_their_tensor(self):
+        builder = GraphBuilder(16, (8, 8), seed=12)
+        builder.add(Source("input", builder.weight(16, 8, 3, 3), padding=(1, 1)))
+        with pytest.raises(ValueError, match=r"'layer0': weights over 'input' must have"):
+            lower(builder.graph(), CONFIG)

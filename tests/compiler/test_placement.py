@@ -168,10 +168,10 @@ class TestBankShapes:
         assert place_graph(builder.graph())[pixels].bank_rows <= 8
 
     def test_tiles_of_a_large_pooling_window_read_no_word_that_is_not_there(self):
-        """Its shift is a remainder, so the pixels around the one output look inside, but are not."""
-        builder = GraphBuilder(16, (25, 5), seed=10)
-        pool = Source("input", np.ones((16, 1, 25, 5), np.int16), groups=16)
-        builder.append([pool], channels=16, size=(1, 1))
+        """Shifts are remainders, so pixels around the one output look inside, but are not."""
+        builder = GraphBuilder(64, (25, 5), seed=10)
+        pool = Source("input", np.ones((64, 1, 25, 5), np.int16), groups=64)
+        builder.append([pool], channels=64, size=(1, 1))
         words = sum(placement.words for placement in place_graph(builder.graph()).values())
         with pytest.raises(ValueError, match="'layer0' needs"):
             place_graph(builder.graph(), config=replace(CONFIG, activation_depth=words))

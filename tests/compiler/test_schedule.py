@@ -256,6 +256,16 @@ class TestPrograms:
                 np.testing.assert_array_equal(run.layers[name], values[0], err_msg=name)
             np.testing.assert_array_equal(run.output, expected[graph.layers[-1].name][0])
 
+    def test_compute_the_same_with_zeros_kept(self):
+        graph = residual_graph(density=0.25)
+        sparse, kept = lower(graph, CONFIG), lower(graph, CONFIG, skip_zeros=False)
+        dense = lower(residual_graph(), CONFIG, skip_zeros=False)
+        assert [record.slots for record in kept.layers] == [record.slots for record in dense.layers]
+        assert sum(layer_cycles(kept)) > 2 * sum(layer_cycles(sparse))
+        pixels = np.random.default_rng(9).integers(-128, 128, (3, 16, 16)).astype(np.int8)
+        outputs = [machine.run(program, pixels).output for program in (sparse, kept)]
+        np.testing.assert_array_equal(*outputs)
+
     def test_begin_with_header_and_end_with_end(self):
         instructions = lower(odd_graph(), CONFIG).instructions()
         assert instructions[0]["version"] == CONTRACT_VERSION

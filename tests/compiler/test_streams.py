@@ -141,6 +141,19 @@ class TestSlots:
         assert np.unique(streams.block).tolist() == [0, 2]
         assert streams.new_block.sum() == 2
 
+    def test_zeros_of_convolutions_can_be_kept(self):
+        rng = np.random.default_rng(8)
+        weight = random_weight(rng, 16, 32, 3, 3, density=0.25)
+        weight[:, 16:] = 0
+        copy = np.zeros((16, 32, 1, 1), np.int16)
+        copy[np.arange(16), np.arange(16)] = 2047
+        layer = make_layer(Source("input", weight), Source("other", copy))
+        streams = build_streams(layer, lanes=16, skip_zeros=False)
+        assert streams.counts.tolist() == [16 * 2 * 9 + 1]
+        assert np.abs(streams.weight.astype(int)).sum() == sum(
+            np.abs(source.weight.astype(int)).sum() for source in layer.sources
+        )
+
     def test_blocks_come_in_order_of_source_tap_group(self):
         weight = np.ones((16, 32, 2, 1), np.int16)
         layer = make_layer(Source("a", weight), Source("b", weight))

@@ -170,7 +170,8 @@ def test_sources_whose_scales_do_not_fit_get_layers_of_their_own():
 
 def test_projection_of_similar_scale_stays_in_the_same_layer():
     model = network(lambda m, x: F.relu(m.a(x) + m.c(x)))
-    model.c = nn.Conv2d(3, 8, 1)
+    model.c = nn.Conv2d(3, 8, 1).eval()
+    model.c.weight.data *= 0.3
     (layer,) = quantize(model, [images()]).layers
     assert [source.weight.shape[2:] for source in layer.sources] == [(3, 3), (1, 1)]
 

@@ -1,1 +1,1 @@
-"""Co-simulation of the RTL under cocotb and Verilator."""
+"""Co-simulation of the RTL with cocotb and Verilator."""

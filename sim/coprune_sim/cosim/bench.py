@@ -110,6 +110,12 @@ async def pulse(dut: HierarchyObject, signal) -> None:
     signal.value = 0
 
 
+def control_word(name: str) -> int:
+    """What to write to `Control` so that one of its fields acts."""
+    layout = data.Layout.cast(Control)
+    return encode(layout, {field: int(field == name) for field, _ in layout})
+
+
 class Registers:
     """The accelerator's registers by name."""
 
@@ -128,8 +134,7 @@ class Registers:
 
     async def command(self, name: str) -> None:
         """Write 1 to a field of `Control`."""
-        layout = data.Layout.cast(Control)
-        await self.write("control", encode(layout, {field: field == name for field, _ in layout}))
+        await self.write("control", control_word(name))
 
     async def read_counters(self, prefix: str = "") -> dict[str, int]:
         """Read the counters, or with the prefix ``mark_`` those of the selected mark."""

@@ -8,9 +8,9 @@
 //   end                                end it
 //   write <register> <value>           over AXI4-Lite
 //   read <register>                    prints the value
-//   run                                until interrupt or timeout; prints "<interrupt> <cycles>
-//                                      <seconds>"
-// A `run` starts the clock for its seconds with the `write` before it, as bench.py does.
+//   run                                until interrupt or timeout; prints
+//                                      "<interrupt> <violation> <cycles> <seconds>"
+// Cycles and seconds of a `run` begin with the `write` before it, as in bench.py.
 
 #include <chrono>
 #include <cstdint>
@@ -123,7 +123,7 @@ class Bench {
     do cycle();
     while (!top_.wake);
     const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - begin_;
-    std::printf("%d %llu %.6f\n", int(top_.interrupt),
+    std::printf("%d %d %llu %.6f\n", int(top_.interrupt), int(top_.violation),
                 static_cast<unsigned long long>(cycles_ - begin_cycles_), seconds.count());
     top_.watch = 0;
     cycle();

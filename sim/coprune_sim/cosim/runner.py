@@ -18,12 +18,16 @@ from typing import Literal
 
 import numpy as np
 
+from amaranth.lib import data
+
 import coprune_hw
 from coprune_hw.contract.config import AcceleratorConfig
+from coprune_hw.contract.layout import decode
 from coprune_hw.contract.program import DrainedWords, MachineProgram
-from coprune_hw.contract.registers import ErrorCode, State
+from coprune_hw.contract.registers import COUNTERS, ErrorCode, State, Status, address_of
 from coprune_hw.gateware.accelerator import to_verilog
 
+from .host import control_word
 from .toolchain import SOURCES, Model, build_model, keep
 
 PROGRAM_ADDRESS = 0x0001_0000
@@ -234,18 +238,92 @@ def run(
             "coprune_sim.cosim.bench", folder=folder, timeout_seconds=LONGEST_RUN_SECONDS
         )
         response = json.loads((folder / "response.json").read_text(encoding="utf-8"))
-        for index, result in enumerate(response):
-            _refuse_failure(result, index=index, timeout_cycles=timeout_cycles)
-        images = [
-            _collect(program, result, index=index, folder=folder)
-            for index, result in enumerate(response)
-        ]
-    return CosimRun(
-        images=images,
-        simulated_cycles=sum(result["cycles"] for result in response),
-        simulation_seconds=sum(result["seconds"] for result in response),
-        build_seconds=model.build_seconds,
+        return _collect_run(
+            program, response, folder=folder, model=model, timeout_cycles=timeout_cycles
+        )
+
+
+def run_cpp(
+    program: MachineProgram,
+    inputs: Sequence[np.ndarray],
+    *,
+    latency: int = 20,
+    seed: int | None = None,
+    timeout_cycles: int | None = None,
+    build_folder: Path | None = None,
+    verilog: str | None = None,
+) -> CosimRun:
+    """Run images through the same model as `run` with a main program in C++ instead of cocotb.
+
+    Parameters, result and errors are those of `run` with the internal memory.
+    """
+    memory_bytes = memory_size(program.image)
+    timeout_cycles = timeout_cycles or default_timeout_cycles(program, latency=latency)
+    model = build_accelerator(
+        program.config, verilog=verilog, memory_bytes=memory_bytes, build_folder=build_folder
     )
+    ports = settings(
+        latency=latency, seed=seed, error_address=None, timeout_cycles=timeout_cycles
+    )
+    with tempfile.TemporaryDirectory(prefix="coprune-cosim-") as temporary:
+        folder = Path(temporary)
+        write_images(program, program.image, inputs, folder=folder)
+        lines = model.run_driver(
+            _driver_script(program, ports=ports, images=len(inputs)),
+            folder=folder,
+            timeout_seconds=LONGEST_RUN_SECONDS,
+        )
+        lines_per_image = len(lines) // len(inputs)
+        response = [
+            _read_driver_lines(lines[begin : begin + lines_per_image])
+            for begin in range(0, len(lines), lines_per_image)
+        ]
+        return _collect_run(
+            program, response, folder=folder, model=model, timeout_cycles=timeout_cycles
+        )
+
+
+def _driver_script(program: MachineProgram, *, ports: dict[str, int], images: int) -> str:
+    source = PROGRAM_ADDRESS + program.input.offset
+    destination = PROGRAM_ADDRESS + program.output.offset
+    size = len(program.image)
+    commands = [f"set {name} {value}" for name, value in ports.items()]
+    commands += ["reset", f"load 0 {PROGRAM_ADDRESS} {size}"]
+    commands.append(f"write {address_of('program_address')} {PROGRAM_ADDRESS}")
+    commands.append(f"write {address_of('program_bytes')} {size}")
+    commands.append(f"write {address_of('interrupt_enable')} 1")
+    control = address_of("control")
+    for index in range(images):
+        commands.append(f"load {index + 1} {source} {program.input.size_bytes}")
+        commands += [f"observe {index}", f"write {control} {control_word('start')}", "run", "end"]
+        commands.append(f"read {address_of('status')}")
+        commands += [f"read {address_of(name)}" for name in COUNTERS]
+        for record in program.layers:
+            commands.append(f"write {address_of('mark_select')} {record.mark}")
+            commands += [f"read {address_of(f'mark_{name}')}" for name in COUNTERS]
+        commands.append(f"write {control} {control_word('acknowledge')}")
+        commands.append(f"dump {index} {destination} {program.output.size_bytes}")
+    return "\n".join(commands)
+
+
+def _read_driver_lines(lines: list[str]) -> dict:
+    interrupt, violation, cycles, seconds = lines[0].split()
+    status = decode(data.Layout.cast(Status), int(lines[1]))
+    values = [int(line) for line in lines[2:]]
+    records = [
+        dict(zip(COUNTERS, values[begin : begin + len(COUNTERS)], strict=True))
+        for begin in range(0, len(values), len(COUNTERS))
+    ]
+    return {
+        "interrupted": interrupt == "1",
+        "violation": int(violation),
+        "state": status["state"],
+        "error": status["error"],
+        "counters": records[0],
+        "marks": records[1:],
+        "cycles": int(cycles),
+        "seconds": float(seconds),
+    }
 
 
 def memory_size(image: bytes) -> int:
@@ -295,6 +373,27 @@ def read_drained(path: Path, *, lanes: int) -> DrainedWords:
     )
 
 
+def _collect_run(
+    program: MachineProgram,
+    response: list[dict],
+    *,
+    folder: Path,
+    model: Model,
+    timeout_cycles: int,
+) -> CosimRun:
+    for index, result in enumerate(response):
+        _refuse_failure(result, index=index, timeout_cycles=timeout_cycles)
+    return CosimRun(
+        images=[
+            _collect_image(program, result, index=index, folder=folder)
+            for index, result in enumerate(response)
+        ],
+        simulated_cycles=sum(result["cycles"] for result in response),
+        simulation_seconds=sum(result["seconds"] for result in response),
+        build_seconds=model.build_seconds,
+    )
+
+
 def _refuse_failure(result: dict, *, index: int, timeout_cycles: int) -> None:
     if result["violation"]:
         rule = PROTOCOL_VIOLATIONS[result["violation"]]
@@ -307,7 +406,9 @@ def _refuse_failure(result: dict, *, index: int, timeout_cycles: int) -> None:
         )
 
 
-def _collect(program: MachineProgram, result: dict, *, index: int, folder: Path) -> CosimImage:
+def _collect_image(
+    program: MachineProgram, result: dict, *, index: int, folder: Path
+) -> CosimImage:
     return CosimImage(
         output=program.output.unpack((folder / f"dump_{index}.bin").read_bytes()),
         drained=read_drained(folder / f"observe_{index}.bin", lanes=program.config.lanes),

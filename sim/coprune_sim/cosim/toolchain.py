@@ -42,7 +42,7 @@ VERILATOR_FLAGS = (
     "-Wno-style",
 )
 
-MAKE_VARIABLES = ("OPT_FAST=-O2", "OPT_SLOW=-O1", "OPT_GLOBAL=-O2", "VM_PARALLEL_BUILDS=1")
+MAKE_VARIABLES = ("OPT_FAST=-O1", "OPT_SLOW=-O0", "OPT_GLOBAL=-O1", "VM_PARALLEL_BUILDS=1")
 
 # The wheel's makefile was configured where there was no compiler.
 WHEEL_MAKE_VARIABLES = ("CFG_CXXFLAGS_PCH_I=-include", "CFG_GCH_IF_CLANG=")

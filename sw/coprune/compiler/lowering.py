@@ -11,6 +11,7 @@ from coprune_hw.contract.parameters import pack_parameters
 from coprune_hw.contract.planes import Placement
 from coprune_hw.contract.program import MachineProgram, Region
 from coprune_sim.graph import IntegerGraph, Layer, Source, Tensor
+from coprune_sim.reference import ACTIVATION_REACH, worst_sum
 
 from .memory_image import assemble
 from .placement import check_geometry, place_tensors
@@ -21,17 +22,19 @@ from .strides import simplify_strides, unify_strides
 PASSES = (simplify_strides, unify_strides)
 """Graph passes, in order. None changes what the graph computes."""
 
-ACTIVATION_REACH = 128
-"""Largest magnitude of an int8 activation."""
 
-
-def lower(graph: IntegerGraph, config: AcceleratorConfig) -> MachineProgram:
+def lower(
+    graph: IntegerGraph, config: AcceleratorConfig, *, skip_zeros: bool = True
+) -> MachineProgram:
     """Compile an integer graph for one accelerator.
 
     Parameters
     ----------
     graph : IntegerGraph
     config : AcceleratorConfig
+    skip_zeros : bool
+        False keeps the zero weights of convolutions, as dense hardware would: slower, and the same
+        results.
 
     Returns
     -------
@@ -48,7 +51,9 @@ def lower(graph: IntegerGraph, config: AcceleratorConfig) -> MachineProgram:
     for graph_pass in PASSES:
         graph = graph_pass(graph)
     check_layers(graph, config=config)
-    streams = [build_streams(layer, lanes=config.lanes) for layer in graph.layers]
+    streams = [
+        build_streams(layer, lanes=config.lanes, skip_zeros=skip_zeros) for layer in graph.layers
+    ]
     placements = place_tensors(graph, streams=streams, config=config)
     works = [
         prepare_layer(layer, graph=graph, streams=stream, placements=placements, config=config)
@@ -88,11 +93,7 @@ def check_layers(graph: IntegerGraph, *, config: AcceleratorConfig) -> None:
     for layer in graph.layers:
         for source in layer.sources:
             _check_source(layer, source, tensor=graph.tensor(source.tensor))
-        magnitudes = sum(
-            np.abs(source.weight.astype(np.int64)).sum(axis=(1, 2, 3)) for source in layer.sources
-        )
-        # A partial sum, in whatever order, has a smaller bound than the whole.
-        worst = ACTIVATION_REACH * int(magnitudes.max())
+        worst = int(sum(worst_sum(source.weight) for source in layer.sources).max())
         if worst >= limit:
             raise ValueError(
                 f"layer {layer.name!r}: a sum may reach {worst}, but accumulators of "

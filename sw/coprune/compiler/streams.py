@@ -65,7 +65,7 @@ class LayerStreams:
 
 @dataclass(frozen=True)
 class _Entries:
-    """Weights that are not zero, in the order of the arrays.
+    """Weights that get slots, in stream order.
 
     Parameters
     ----------
@@ -84,7 +84,7 @@ class _Entries:
         return _Entries(**{name: array[selection] for name, array in vars(self).items()})
 
 
-def build_streams(layer: Layer, *, lanes: int) -> LayerStreams:
+def build_streams(layer: Layer, *, lanes: int, skip_zeros: bool = True) -> LayerStreams:
     """Turn a layer's weights into slots.
 
     The blocks of a tile come in the order of sources, taps, channel groups; blocks without weights
@@ -96,6 +96,9 @@ def build_streams(layer: Layer, *, lanes: int) -> LayerStreams:
     ----------
     layer : Layer
     lanes : int
+    skip_zeros : bool
+        False gives the zero weights of convolutions slots as well, as dense hardware would. A
+        source that picks at most one pixel for an output is a copy, and no convolution.
 
     Raises
     ------
@@ -104,7 +107,7 @@ def build_streams(layer: Layer, *, lanes: int) -> LayerStreams:
         of ones.
     """
     blocks = list_blocks(layer, lanes=lanes)
-    entries = _list_entries(layer, lanes=lanes)
+    entries = _list_entries(layer, lanes=lanes, skip_zeros=skip_zeros)
     tile_block = entries.tile * len(blocks) + entries.block
     begins = _run_begins(tile_block)
     sizes = np.diff(begins, append=len(tile_block))
@@ -278,8 +281,8 @@ def _reach(distance, *, stride, size, bank_size: int, outputs: int) -> Reach:
     )
 
 
-def _list_entries(layer: Layer, *, lanes: int) -> _Entries:
-    """List the weights that are not zero, and one zero for every tile without any."""
+def _list_entries(layer: Layer, *, lanes: int, skip_zeros: bool) -> _Entries:
+    """List the weights that get slots, and one zero for every tile without any."""
     outputs = layer.output.channels
     tiles = -(-outputs // lanes)
     parts, first_block = [], 0
@@ -287,7 +290,10 @@ def _list_entries(layer: Layer, *, lanes: int) -> _Entries:
         weight = source.weight
         group_inputs, rows, columns = weight.shape[1:]
         groups = -(-group_inputs * source.groups // lanes)
-        output, group_input, row, column = np.nonzero(weight)
+        listed = weight != 0
+        if not skip_zeros and listed.sum(axis=(1, 2, 3)).max() > 1:
+            listed = np.ones_like(listed)
+        output, group_input, row, column = np.nonzero(listed)
         channel = group_input + output // (outputs // source.groups) * group_inputs
         parts.append(
             _Entries(

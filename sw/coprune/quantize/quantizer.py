@@ -22,7 +22,7 @@ from coprune.quantize.accumulator import (
 )
 from coprune.quantize.calibration import OBSERVERS, Grid, Statistics, measure
 from coprune_hw.contract import arithmetic
-from coprune_hw.contract.arithmetic import fixed_point
+from coprune_hw.contract.arithmetic import FixedPoint, fixed_point
 from coprune_sim.graph import IntegerGraph, Layer, Source, Tensor
 from coprune_sim.reference import ACTIVATION_REACH, worst_sum
 
@@ -219,7 +219,9 @@ def _convert_layer(layer: FloatLayer, grids: dict[str, Grid], *, accumulator_bit
     )
 
 
-def _factor(layer: FloatLayer, channel: int, *, scale: float, output_reach: int, accumulator_bound):
+def _factor(
+    layer: FloatLayer, channel: int, *, scale: float, output_reach: int, accumulator_bound: int
+) -> FixedPoint:
     try:
         return fixed_point(scale, output_reach=output_reach, accumulator_bound=accumulator_bound)
     except ValueError as error:
@@ -252,14 +254,14 @@ def _fitting_accumulator(
 
 
 def _fine_enough(layer: FloatLayer, grids: dict[str, Grid], step: np.ndarray) -> bool:
-    """The weights that count keep enough steps."""
+    """Weights keep enough steps, in every channel where a source can move the output by a step."""
     for source in layer.sources:
         largest = source.weight.abs().amax(dim=(1, 2, 3)).numpy()
         finest = largest * grids[source.tensor.name].scale / step
         fewest = 1 if uniform(source) else FEWEST_WEIGHT_STEPS
         output_steps = largest * grids[source.tensor.name].scale / grids[layer.output.name].scale
-        counts = output_steps * 2 * ACTIVATION_REACH * source.weight[0].numel() > 1
-        if (counts & (finest < fewest)).any():
+        matters = output_steps * 2 * ACTIVATION_REACH * source.weight[0].numel() > 1
+        if (matters & (finest < fewest)).any():
             return False
     return True
 

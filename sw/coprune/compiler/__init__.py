@@ -1,0 +1,1 @@
+"""The compiler: torch.export graph to float graph, integer graph to machine program."""

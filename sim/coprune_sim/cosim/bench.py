@@ -19,10 +19,8 @@ from cocotb.triggers import ClockCycles, FallingEdge, RisingEdge, with_timeout
 from cocotb.utils import get_sim_time
 from cocotbext.axi import AxiBus, AxiLiteBus, AxiLiteMaster, AxiRam
 
-from amaranth.lib import data
-
-from coprune_hw.contract.layout import decode, encode
-from coprune_hw.contract.registers import COUNTERS, Control, State, Status, address_of
+from coprune_hw.contract.registers import COUNTERS, State, address_of
+from coprune_sim.cosim.host import control_word, decode_status
 
 CLOCK_NS = 10
 REGISTER_TIMEOUT_NS = 1000 * CLOCK_NS
@@ -110,12 +108,6 @@ async def pulse(dut: HierarchyObject, signal) -> None:
     signal.value = 0
 
 
-def control_word(name: str) -> int:
-    """What to write to `Control` so that one of its fields acts."""
-    layout = data.Layout.cast(Control)
-    return encode(layout, {field: int(field == name) for field, _ in layout})
-
-
 class Registers:
     """The accelerator's registers by name."""
 
@@ -178,14 +170,16 @@ async def run_program(dut: HierarchyObject) -> None:
     await registers.write("interrupt_enable", 1)
     response = []
     for index in range(request["images"]):
-        await memory.load(index + 1, address=base + request["input_offset"],
-                          size=request["input_bytes"])
+        await memory.load(
+            index + 1, address=base + request["input_offset"], size=request["input_bytes"]
+        )
         dut.transfer_index.value = index
         await pulse(dut, dut.observe_begin)
         result = await run_image(dut, registers, marks=request["marks"])
         await pulse(dut, dut.observe_end)
-        await memory.dump(index, address=base + request["output_offset"],
-                          size=request["output_bytes"])
+        await memory.dump(
+            index, address=base + request["output_offset"], size=request["output_bytes"]
+        )
         response.append(result)
         if not result["done"]:
             break
@@ -202,7 +196,7 @@ async def run_image(dut: HierarchyObject, registers: Registers, *, marks: list[i
     seconds = time.perf_counter() - begin_seconds
     interrupted = bool(dut.interrupt.value)
     dut.watch.value = 0
-    status = decode(data.Layout.cast(Status), await registers.read("status"))
+    status = decode_status(await registers.read("status"))
     counters = await registers.read_counters()
     records = []
     for mark in marks:

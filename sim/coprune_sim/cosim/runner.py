@@ -18,16 +18,13 @@ from typing import Literal
 
 import numpy as np
 
-from amaranth.lib import data
-
 import coprune_hw
 from coprune_hw.contract.config import AcceleratorConfig
-from coprune_hw.contract.layout import decode
 from coprune_hw.contract.program import DrainedWords, MachineProgram
-from coprune_hw.contract.registers import COUNTERS, ErrorCode, State, Status, address_of
+from coprune_hw.contract.registers import COUNTERS, ErrorCode, State, address_of
 from coprune_hw.gateware.accelerator import to_verilog
 
-from .host import control_word
+from .host import control_word, decode_status
 from .toolchain import SOURCES, Model, build_model, keep
 
 PROGRAM_ADDRESS = 0x0001_0000
@@ -262,9 +259,7 @@ def run_cpp(
     model = build_accelerator(
         program.config, verilog=verilog, memory_bytes=memory_bytes, build_folder=build_folder
     )
-    ports = settings(
-        latency=latency, seed=seed, error_address=None, timeout_cycles=timeout_cycles
-    )
+    ports = settings(latency=latency, seed=seed, error_address=None, timeout_cycles=timeout_cycles)
     with tempfile.TemporaryDirectory(prefix="coprune-cosim-") as temporary:
         folder = Path(temporary)
         write_images(program, program.image, inputs, folder=folder)
@@ -308,7 +303,7 @@ def _driver_script(program: MachineProgram, *, ports: dict[str, int], images: in
 
 def _read_driver_lines(lines: list[str]) -> dict:
     interrupt, violation, cycles, seconds = lines[0].split()
-    status = decode(data.Layout.cast(Status), int(lines[1]))
+    status = decode_status(int(lines[1]))
     values = [int(line) for line in lines[2:]]
     records = [
         dict(zip(COUNTERS, values[begin : begin + len(COUNTERS)], strict=True))

@@ -22,8 +22,7 @@ from coprune_sim.graph import IntegerGraph
 
 from coprune import program_file
 from coprune.compiler.cycles import layer_cycles
-from coprune.compiler.lowering import lower
-from coprune.compiler.strides import simplify_strides, unify_strides
+from coprune.compiler.lowering import lower, transform
 from coprune.quantize import quantize as quantize_network
 
 
@@ -166,7 +165,7 @@ def compile_graph(
     network: str = "graph",
 ) -> Program:
     """Compile an integer graph; see `compile`. `output_shape` None keeps [C, H, W]."""
-    graph = unify_strides(simplify_strides(graph))
+    graph = transform(graph)
     machine = lower(graph, accelerator, skip_zeros=skip_zeros)
     return Program(graph, machine, network, output_shape or graph.output.shape)
 

@@ -1,4 +1,4 @@
-"""The banked activation memory: one read of every bank and one write a cycle."""
+"""The banked activation memory: one read and one write of every bank a cycle."""
 
 from amaranth.hdl import *
 from amaranth.lib import data, memory, stream, wiring
@@ -18,10 +18,11 @@ from .interfaces import (
 
 
 class ActivationMemory(wiring.Component):
-    """Banks of words, with the tile reads of EXECUTE, the word reads of STORE, and one write port.
+    """Banks of words, with the tile reads of EXECUTE, the word reads of STORE, and their writes.
 
     EXECUTE reads a word for every column in any cycle that it likes; STORE reads in the other
-    cycles. The drain writes in any cycle that it likes; LOAD writes in the other cycles.
+    cycles. The drain writes a word in any cycle that it likes; LOAD writes one, too, unless it is
+    in the same bank.
 
     Members
     -------
@@ -104,10 +105,10 @@ class ActivationMemory(wiring.Component):
             crossbar.rotation.eq(delay(m, rotation, self.BANK_LATENCY, name="rotation")),
             crossbar.log2_bank_columns.eq(delay(m, shape, self.BANK_LATENCY, name="shape")),
         ]
-        write = self._choose_write(m)
+        writes = self._register_writes(m)
         for bank in range(config.columns):
             address = Mux(block_now, block_address.addresses[bank], store_place.address)
-            word = self._add_bank(m, bank, address, write)
+            word = self._add_bank(m, bank, address, writes)
             in_range = address < config.activation_depth
             beyond = delay(m, ~in_range, self.BANK_LATENCY, name=f"beyond_{bank}")
             m.d.comb += crossbar.banks[bank].eq(Cat(word, beyond))
@@ -131,33 +132,31 @@ class ActivationMemory(wiring.Component):
             m.d.comb += self.words[column].eq(crossbar.columns[column])
         return m
 
-    def _choose_write(self, m):
-        """The registered write: the drain's, else LOAD's."""
-        write = Signal(pixel_write_layout(self._config), reset_less=True)
-        write_valid = Signal()
-        m.d.comb += [
-            self.load_write.ready.eq(~self.drain_write.valid),
-        ]
-        m.d.sync += [
-            write_valid.eq(self.drain_write.valid | self.load_write.valid),
-            write.eq(
-                Mux(self.drain_write.valid, self.drain_write.payload, self.load_write.payload)
-            ),
-        ]
-        return write_valid, write
+    def _register_writes(self, m):
+        """The registered writes of drain and LOAD: different banks, or one of them."""
+        drain, load = self.drain_write, self.load_write
+        same_bank = drain.payload.bank == load.payload.bank
+        m.d.comb += load.ready.eq(~(drain.valid & same_bank))
+        writes = []
+        for name, source in (("drain", drain), ("load", load)):
+            valid = delay(m, source.valid & source.ready, 1, name=f"{name}_write_valid", init=0)
+            writes.append((valid, delay(m, source.payload, 1, name=f"{name}_write")))
+        return writes
 
-    def _add_bank(self, m, bank, address, write):
+    def _add_bank(self, m, bank, address, writes):
         config = self._config
-        write_valid, payload = write
+        (drain_valid, drain), (load_valid, load) = writes
+        drain_here = drain_valid & (drain.bank == bank)
+        load_here = load_valid & (load.bank == bank)
         m.submodules[f"bank_{bank}"] = words = memory.Memory(
             shape=config.word_bits, depth=config.activation_depth, init=[]
         )
         write_port, read_port = words.write_port(), words.read_port()
         output = Signal(config.word_bits, name=f"bank_{bank}_output", reset_less=True)
         m.d.comb += [
-            write_port.en.eq(write_valid & (payload.bank == bank)),
-            write_port.addr.eq(payload.address),
-            write_port.data.eq(payload.word),
+            write_port.en.eq(drain_here | load_here),
+            write_port.addr.eq(Mux(drain_here, drain.address, load.address)),
+            write_port.data.eq(Mux(drain_here, drain.word, load.word)),
             read_port.en.eq(1),
             read_port.addr.eq(address),
         ]

@@ -194,7 +194,7 @@ async def run_image(dut: HierarchyObject, registers: Registers, *, marks: list[i
     await RisingEdge(dut.wake)
     cycles = get_sim_time("ns") // CLOCK_NS - begin_cycle
     seconds = time.perf_counter() - begin_seconds
-    interrupted = bool(dut.interrupt.value)
+    interrupted = bool(dut.interrupted.value)
     dut.watch.value = 0
     status = decode_status(await registers.read("status"))
     counters = await registers.read_counters()

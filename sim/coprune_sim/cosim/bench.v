@@ -32,7 +32,7 @@ module bench #(
     input watch,
     input [31:0] timeout_cycles,
     output wake,
-    output interrupt,
+    output interrupted,
     output [3:0] violation,
 
     output [0:0] m_axi_awid,
@@ -123,7 +123,7 @@ module bench #(
     wire [WORD_BITS-1:0] observe_word;
 
     coprune_accelerator accelerator (
-        .clk(clk), .rst(rst), .interrupt(interrupt),
+        .clk(clk), .rst(rst), .interrupt(interrupted),
         .m_axi_awid(m_axi_awid), .m_axi_awaddr(m_axi_awaddr), .m_axi_awlen(m_axi_awlen),
         .m_axi_awsize(m_axi_awsize), .m_axi_awburst(m_axi_awburst), .m_axi_awlock(m_axi_awlock),
         .m_axi_awcache(m_axi_awcache), .m_axi_awprot(m_axi_awprot),
@@ -177,7 +177,7 @@ module bench #(
     always @(posedge clk)
         if (!watch) watched_cycles <= 0;
         else if (watched_cycles != timeout_cycles) watched_cycles <= watched_cycles + 1;
-    assign wake = watch && (interrupt || watched_cycles == timeout_cycles);
+    assign wake = watch && (interrupted || watched_cycles == timeout_cycles);
 
     // One record of (4 + WORD_BITS / 8) bytes for each word: bank, 0, address, word; little-endian.
 

@@ -123,7 +123,7 @@ class Bench {
     do cycle();
     while (!top_.wake);
     const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - begin_;
-    std::printf("%d %d %llu %.6f\n", int(top_.__SYM__interrupt), int(top_.violation),
+    std::printf("%d %d %llu %.6f\n", int(top_.interrupted), int(top_.violation),
                 static_cast<unsigned long long>(cycles_ - begin_cycles_), seconds.count());
     top_.watch = 0;
     cycle();

@@ -324,10 +324,12 @@ def build_model(
     """
     toolchain = find_toolchain()
     parameters = dict(parameters or {})
-    key = [top, verilog, *(path.read_text(encoding="utf-8") for path in sources)]
-    key += [sorted(parameters.items()), toolchain.version, VERILATOR_FLAGS, MAKE_VARIABLES]
-    key += [str(toolchain.root), str(cocotb_tools.config.libs_dir), sys.version]
-    digest = hashlib.sha256(json.dumps(key).encode()).hexdigest()[:24]
+    tools = [toolchain.version, str(toolchain.root), VERILATOR_FLAGS, MAKE_VARIABLES]
+    tools += [str(cocotb_tools.config.libs_dir), sys.version]
+    design = [top, verilog, *(path.read_text(encoding="utf-8") for path in sources)]
+    digest = _digest([*tools, *design, sorted(parameters.items())])
+    # Verilator's own library is the same in every model, and a third of the time of a build.
+    runtime = (folder or cache_folder()) / f"runtime-{_digest(tools)}"
     begin = time.perf_counter()
     with keep(f"{top}-{digest}", folder=folder) as (path, exists):
         if exists:
@@ -335,6 +337,8 @@ def build_model(
         generated = path / "generated.v"
         generated.write_text(verilog, encoding="utf-8")
         log = path / "build.log"
+        for compiled in runtime.glob("*.o"):
+            shutil.copy(compiled, path)
         with _explain(f"the build of {top}", log=log):
             _Runner(toolchain).build(
                 sources=[*sources, *([generated] if verilog else [])],
@@ -345,10 +349,18 @@ def build_model(
                 timescale=("1ns", "1ps"),
                 log_file=log,
             )
+        with keep(runtime.name, folder=folder) as (objects, exists):
+            if not exists:
+                for compiled in path.glob("verilated*.o"):
+                    shutil.copy(compiled, objects)
         for leftover in (*path.glob("Vtop*.o"), *path.glob("*.gch")):
             leftover.unlink()
     entry = (folder or cache_folder()) / f"{top}-{digest}"
     return Model(top, entry, time.perf_counter() - begin)
+
+
+def _digest(key: list) -> str:
+    return hashlib.sha256(json.dumps(key).encode()).hexdigest()[:24]
 
 
 @contextmanager

@@ -23,6 +23,13 @@ PASSES = (simplify_strides, unify_strides)
 """Graph passes, in order. None changes what the graph computes."""
 
 
+def transform(graph: IntegerGraph) -> IntegerGraph:
+    """Apply `PASSES`: the graph whose layers the machine runs one by one."""
+    for graph_pass in PASSES:
+        graph = graph_pass(graph)
+    return graph
+
+
 def lower(
     graph: IntegerGraph, config: AcceleratorConfig, *, skip_zeros: bool = True
 ) -> MachineProgram:
@@ -39,7 +46,7 @@ def lower(
     Returns
     -------
     MachineProgram
-        Its layers are those of the graph and copies that `unify_strides` inserted.
+        Its layers are those of the graph that `transform` makes of this one.
 
     Raises
     ------
@@ -48,8 +55,7 @@ def lower(
     OverflowError
         A size or a parameter does not fit its field.
     """
-    for graph_pass in PASSES:
-        graph = graph_pass(graph)
+    graph = transform(graph)
     check_layers(graph, config=config)
     streams = [
         build_streams(layer, lanes=config.lanes, skip_zeros=skip_zeros) for layer in graph.layers

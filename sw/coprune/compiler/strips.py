@@ -10,7 +10,7 @@ from coprune_sim.graph import Layer, Tensor
 
 LOAD_LATENCY_CYCLES = 20
 """From a LOAD to its first pixel. This and the next only choose between strips."""
-EXECUTE_OVERHEAD_CYCLES = 4
+EXECUTE_OVERHEAD_CYCLES = 24
 """Between the last slot of an EXECUTE and the first of the next."""
 
 

@@ -1,7 +1,7 @@
 """Synthesize, place and route the accelerator for a Lattice ECP5-85F; print resources and clock.
 
-The accelerator has more pins than the package, so a wrapper feeds its inputs from a shift register and
-shifts its outputs out: three pins in all, every path between registers kept.
+The accelerator has more pins than the package, so a wrapper feeds its inputs from a shift register
+and shifts its outputs out: three pins in all, every path between registers kept.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import time
 from pathlib import Path
 
 from coprune_hw.contract import AcceleratorConfig
-from coprune_hw.gateware.accelerator import TOP_NAME, to_verilog
+from coprune_hw.gateware.accelerator import TOP_NAME, list_ports, to_verilog
 
 CELLS = ("LUT4", "CCU2C", "MULT18X18D", "DP16KD", "TRELLIS_FF", "TRELLIS_DPR16X4")
 YOSYS_SCRIPT = """
@@ -46,9 +46,9 @@ def main() -> None:
 
 def synthesize(preset: str, folder: Path) -> Path:
     """Print the cells of one preset; returns the netlist."""
-    text, ports = to_verilog(AcceleratorConfig.preset(preset))
+    config = AcceleratorConfig.preset(preset)
     verilog = folder / f"{preset}.v"
-    verilog.write_text(text + pin_wrapper(ports))
+    verilog.write_text(to_verilog(config) + pin_wrapper(list_ports(config)))
     netlist, statistics = folder / f"{preset}.json", folder / f"{preset}.stat.json"
     script = folder / f"{preset}.ys"
     script.write_text(

@@ -1,1 +1,1 @@
-"""The truths that the RTL is held against: integer reference, instruction simulator, co-simulation."""
+"""What the RTL is held against: integer reference, instruction simulator, co-simulation."""

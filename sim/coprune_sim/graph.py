@@ -43,8 +43,8 @@ class Source:
     stride : int
         The same in both directions.
     padding : tuple of int
-        Rows above and columns left of the image. Rows below and columns to the right follow from the
-        output's size. Padding pixels read as the tensor's zero point.
+        Rows above and columns left of the image. Rows below and columns to the right follow from
+        the output's size. Padding pixels read as the tensor's zero point.
     dilation : tuple of int
         Rows, columns.
     """
@@ -70,7 +70,8 @@ class Layer:
     Parameters
     ----------
     name, operation : str
-        The layer's name in the user's network, and what it was there (``"conv2d"``, ``"linear"``...).
+        The layer's name in the user's network, and what it was there (``"conv2d"``,
+        ``"linear"``...).
     output : Tensor
     sources : tuple of Source
     bias, multiplier, pre_shift, post_shift : int64 arrays [outputs]
@@ -111,9 +112,7 @@ class Layer:
 
 @dataclass(frozen=True)
 class IntegerGraph:
-    """A quantized network: layers in execution order; the last one's output is the network's.
-
-    """
+    """A quantized network: layers in execution order; the last one's output is the network's."""
 
     input: Tensor
     layers: tuple[Layer, ...]

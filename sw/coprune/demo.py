@@ -93,8 +93,8 @@ def _accuracy(outputs: np.ndarray, labels: np.ndarray) -> float:
 
 def _print_comparison(dense: CosimResult, sparse: CosimResult, program: Program) -> None:
     table = Table(title=f"ResNet-20 on {PRESET}: cycles measured by the RTL's counters")
-    table.add_column("layer")
-    headings = ("MACs", "non-zero MACs", "dense cycles", "4:16 cycles", "speed-up", "use")
+    table.add_column("layer", no_wrap=True)
+    headings = ("MACs", "non-zero", "dense cycles", "4:16 cycles", "speed-up", "use")
     for heading in headings:
         table.add_column(heading, justify="right")
     multipliers = program.config.multipliers

@@ -12,6 +12,10 @@ import torch
 from torch import nn
 from torch.export import ExportedProgram
 
+from coprune import program_file
+from coprune.compiler.cycles import layer_cycles
+from coprune.compiler.lowering import lower, transform
+from coprune.quantize import quantize as quantize_network
 from coprune_hw.contract import AcceleratorConfig
 from coprune_hw.contract.arithmetic import dequantize, quantize
 from coprune_hw.contract.program import MachineProgram, collect_layers
@@ -19,11 +23,6 @@ from coprune_sim import machine as instruction_simulator
 from coprune_sim import reference
 from coprune_sim.cosim import runner
 from coprune_sim.graph import IntegerGraph
-
-from coprune import program_file
-from coprune.compiler.cycles import layer_cycles
-from coprune.compiler.lowering import lower, transform
-from coprune.quantize import quantize as quantize_network
 
 
 @dataclass(frozen=True)
@@ -212,7 +211,9 @@ class Program:
         """
         images = torch.as_tensor(x)
         if images.dtype != torch.float32:
-            raise TypeError(f"input must be float32, not {str(images.dtype).removeprefix('torch.')}")
+            raise TypeError(
+                f"input must be float32, not {str(images.dtype).removeprefix('torch.')}"
+            )
         tensor = self.graph.input
         if images.dim() != 4 or tuple(images.shape[1:]) != tensor.shape:
             wanted = ", ".join(map(str, tensor.shape))

@@ -1,7 +1,7 @@
 """The program file: a manifest, the memory image and the integer graph, in one zip archive.
 
-The manifest is JSON and carries the checksums of the other members. Loading checks everything before
-it uses anything.
+The manifest is JSON and carries the checksums of the other members. Loading checks everything
+before it uses anything.
 """
 
 from __future__ import annotations
@@ -16,12 +16,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from coprune import atomic_file
 from coprune_hw.contract import CONTRACT_VERSION, AcceleratorConfig
 from coprune_hw.contract.planes import Placement
 from coprune_hw.contract.program import LayerRecord, MachineProgram, Region
 from coprune_sim.graph import IntegerGraph, Layer, Source, Tensor
-
-from coprune import atomic_file
 
 if TYPE_CHECKING:
     from coprune.program import Program

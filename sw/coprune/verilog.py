@@ -6,7 +6,8 @@ from pathlib import Path
 
 from coprune import atomic_file
 from coprune_hw.contract import AcceleratorConfig
-from coprune_hw.gateware.accelerator import TOP_NAME, to_verilog
+from coprune_hw.gateware.accelerator import TOP_NAME, list_ports
+from coprune_sim.cosim.runner import accelerator_verilog
 
 
 def write_verilog(config: AcceleratorConfig, folder: str | Path) -> dict:
@@ -23,8 +24,7 @@ def write_verilog(config: AcceleratorConfig, folder: str | Path) -> dict:
         The folder cannot be made or written to.
     """
     folder = Path(folder)
-    text, ports = to_verilog(config)
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{TOP_NAME}.v"
-    atomic_file.write(path, text)
-    return {"file": str(path), "ports": ports}
+    atomic_file.write(path, accelerator_verilog(config))
+    return {"file": str(path), "ports": list_ports(config)}

@@ -150,24 +150,20 @@ class Accelerator(wiring.Component):
             m.d.comb += Value.cast(value).eq(getattr(self, f"{prefix}{name}"))
 
 
-def to_verilog(config: AcceleratorConfig) -> tuple[str, list[dict]]:
-    """Convert the accelerator to Verilog.
-
-    Returns
-    -------
-    text : str
-        The module `TOP_NAME` and the modules that it needs.
-    ports : list of dict
-        `name`, `direction` (``"input"`` or ``"output"``) and `bits`, clock and reset included.
-    """
+def to_verilog(config: AcceleratorConfig) -> str:
+    """Convert the accelerator to Verilog: the module `TOP_NAME` and the modules that it needs."""
     accelerator = Accelerator(config)
     text = verilog.convert(accelerator, name=TOP_NAME, emit_src=False, strip_internal_attrs=True)
-    text = _ZEROED_MEMORY.sub(_zero_in_a_loop, text)
+    return _ZEROED_MEMORY.sub(_zero_in_a_loop, text)
+
+
+def list_ports(config: AcceleratorConfig) -> list[dict]:
+    """Ports of `TOP_NAME`: `name`, `direction` (``"input"`` or ``"output"``) and `bits`."""
     ports = [{"name": name, "direction": "input", "bits": 1} for name in ("clk", "rst")]
-    for name, member in accelerator.signature.members.items():
+    for name, member in Accelerator(config).signature.members.items():
         direction = "output" if member.flow is Out else "input"
         ports.append({"name": name, "direction": direction, "bits": Shape.cast(member.shape).width})
-    return text, ports
+    return ports
 
 
 _ZEROED_MEMORY = re.compile(

@@ -23,7 +23,7 @@ def print_layers(
     table = Table(title=title)
     with_equality = layers[0].equal is not None
     for heading in ("layer", "op"):
-        table.add_column(heading)
+        table.add_column(heading, no_wrap=True)
     for heading in ("MACs", "non-zero", "slots", "cycles", "use"):
         table.add_column(heading, justify="right")
     if with_equality:

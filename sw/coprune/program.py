@@ -19,6 +19,7 @@ from coprune.quantize import quantize as quantize_network
 from coprune_hw.contract import AcceleratorConfig
 from coprune_hw.contract.arithmetic import dequantize, quantize
 from coprune_hw.contract.program import MachineProgram, collect_layers
+from coprune_hw.contract.registers import ERROR_MEANING, State
 from coprune_sim import machine as instruction_simulator
 from coprune_sim import reference
 from coprune_sim.cosim import runner
@@ -264,6 +265,12 @@ class Program:
         run = runner.run(
             self.machine, list(images), memory=memory, latency=latency_cycles, seed=stall_seed
         )
+        stopped = run.images[-1]
+        if stopped.state != State.DONE:
+            raise RuntimeError(
+                f"the RTL stopped at image {len(run.images) - 1} with error {stopped.error.name}: "
+                f"{ERROR_MEANING[stopped.error]}"
+            )
         equal = dict.fromkeys(expected, True)
         for number, image in enumerate(images):
             simulated = instruction_simulator.run(self.machine, image)

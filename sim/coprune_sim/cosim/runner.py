@@ -22,7 +22,7 @@ import coprune_hw
 from coprune_hw.contract.config import AcceleratorConfig
 from coprune_hw.contract.program import DrainedWords, MachineProgram
 from coprune_hw.contract.registers import COUNTERS, ErrorCode, State, address_of
-from coprune_hw.gateware.accelerator import to_verilog
+from coprune_hw.gateware.accelerator import TOP_NAME, to_verilog
 
 from .host import control_word, decode_status
 from .toolchain import SOURCES, Model, build_model, keep
@@ -110,10 +110,9 @@ def accelerator_verilog(config: AcceleratorConfig) -> str:
     for path in sorted(sources):
         key.update(path.read_bytes())
     with keep(f"verilog-{key.hexdigest()[:24]}") as (folder, exists):
-        converted = folder / "coprune_accelerator.v"
+        converted = folder / f"{TOP_NAME}.v"
         if not exists:
-            text, _ = to_verilog(config)
-            converted.write_text(text, encoding="utf-8")
+            converted.write_text(to_verilog(config), encoding="utf-8")
         return converted.read_text(encoding="utf-8")
 
 

@@ -96,7 +96,7 @@ def compile_command(
     described = tables.describe_program(program)
     console.print(
         f"{output}: {model} for {accelerator.name}, {described['instructions']} instructions, "
-        f"{described['image_bytes']:,} bytes ({described['compression']:.1f}x smaller than float32)",
+        f"{described['image_bytes']:,} bytes, {described['compression']:.1f}x less than float32",
         highlight=False,
         soft_wrap=True,
     )

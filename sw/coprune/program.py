@@ -2,28 +2,29 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
-from torch import nn
-from torch.export import ExportedProgram
 
 from coprune import program_file
 from coprune.compiler.cycles import layer_cycles
-from coprune.compiler.lowering import lower, transform
-from coprune.quantize import quantize as quantize_network
 from coprune_hw.contract import AcceleratorConfig
 from coprune_hw.contract.arithmetic import dequantize, quantize
+from coprune_hw.contract.instructions import LoadKind, Opcode
+from coprune_hw.contract.parameters import PARAMETER_BYTES
 from coprune_hw.contract.program import MachineProgram, collect_layers
 from coprune_hw.contract.registers import ERROR_MEANING, State
-from coprune_sim import machine as instruction_simulator
-from coprune_sim import reference
-from coprune_sim.cosim import runner
+from coprune_hw.contract.slots import slot_bytes
 from coprune_sim.graph import IntegerGraph
+
+# PyTorch takes seconds to import, so only the functions that compile or run a network do.
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+    from torch.export import ExportedProgram
 
 
 @dataclass(frozen=True)
@@ -138,19 +139,18 @@ def compile(
     TypeError, ValueError
         As `coprune.quantize.quantize`; or the network does not fit the accelerator.
     """
-    module = model.module() if isinstance(model, ExportedProgram) else model
+    from coprune.quantize import quantize as quantize_network
+
     graph = quantize_network(
         model,
         calibration,
         accumulator_bits=accelerator.accumulator_bits,
         observer=observer,
     )
-    with torch.inference_mode():
-        output_shape = tuple(module(calibration[0][:2]).shape[1:])
     return compile_graph(
         graph,
         accelerator,
-        output_shape=output_shape,
+        output_shape=_output_shape(model, calibration[0][:1]),
         skip_zeros=skip_zeros,
         network=network or type(model).__name__,
     )
@@ -165,9 +165,26 @@ def compile_graph(
     network: str = "graph",
 ) -> Program:
     """Compile an integer graph; see `compile`. `output_shape` None keeps [C, H, W]."""
+    from coprune.compiler.lowering import lower, transform
+
     graph = transform(graph)
     machine = lower(graph, accelerator, skip_zeros=skip_zeros)
-    return Program(graph, machine, network, output_shape or graph.output.shape)
+    return Program(
+        graph, machine, network, graph.output.shape if output_shape is None else output_shape
+    )
+
+
+def _output_shape(model: nn.Module | ExportedProgram, image: torch.Tensor) -> tuple[int, ...]:
+    """Shape of the output for one image, without the batch's axis."""
+    import torch
+    from torch.export import ExportedProgram
+
+    if isinstance(model, ExportedProgram):
+        # An archive may be of a network for batches of one size, so it cannot be asked by a run.
+        output = model.graph.output_node().args[0][-1]
+        return tuple(map(int, output.meta["val"].shape[1:]))
+    with torch.inference_mode():
+        return tuple(model(image).shape[1:])
 
 
 @dataclass(frozen=True)
@@ -196,6 +213,41 @@ class Program:
         """The accelerator that it was compiled for."""
         return self.machine.config
 
+    @property
+    def weight_bytes(self) -> int:
+        """Bytes of the memory image that stand for weights and biases: slots and parameters."""
+        chunk_bytes = {
+            LoadKind.SLOTS: slot_bytes(self.config.lanes),
+            LoadKind.PARAMETERS: PARAMETER_BYTES,
+        }
+        # By address, since a layer whose slots do not stay on chip loads them again.
+        regions = {
+            instruction["source"]: instruction["count"] * chunk_bytes[instruction["kind"]]
+            for instruction in self.machine.instructions()
+            if instruction["prefix"]["opcode"] == Opcode.LOAD
+            and instruction["kind"] in chunk_bytes
+        }
+        return sum(regions.values())
+
+    @property
+    def float32_bytes(self) -> int:
+        """Bytes that the weights of the convolutions and linear layers take as float32.
+
+        Shortcuts and pooling, whose weights coprune made itself, do not count.
+        """
+        return 4 * sum(
+            source.weight.size
+            for layer in self.graph.layers
+            if layer.operation in ("conv2d", "linear")
+            for source in layer.sources
+            if not source.selects
+        )
+
+    @property
+    def compression(self) -> float:
+        """`float32_bytes` per `weight_bytes`."""
+        return self.float32_bytes / self.weight_bytes
+
     def save(self, path: str | Path) -> None:
         """Write the program file, whole or not at all."""
         program_file.save(self, path)
@@ -210,6 +262,8 @@ class Program:
         ValueError
             Another shape than the network's input, or values that are not finite.
         """
+        import torch
+
         images = torch.as_tensor(x)
         if images.dtype != torch.float32:
             raise TypeError(
@@ -231,6 +285,8 @@ class Program:
         -------
         float32 array [N, *output_shape], dequantized; with `integer` the int8 values themselves.
         """
+        from coprune_sim import reference
+
         outputs = reference.run(self.graph, self.quantize_input(x))
         return self._finish(outputs, integer=integer)
 
@@ -260,6 +316,10 @@ class Program:
         RuntimeError
             The RTL stops with an error, or the simulation fails.
         """
+        from coprune_sim import machine as instruction_simulator
+        from coprune_sim import reference
+        from coprune_sim.cosim import runner
+
         images = self.quantize_input(x)
         expected = reference.run(self.graph, images, keep_layers=True)
         run = runner.run(
@@ -281,7 +341,7 @@ class Program:
             last = expected[self.graph.layers[-1].name][number]
             for output in (run.images[number].output, simulated.output):
                 equal[self.graph.layers[-1].name] &= np.array_equal(output, last)
-        marks = [mark["cycles"] for mark in run.images[0].marks[: len(self.machine.layers)]]
+        marks = [mark["cycles"] for mark in run.images[0].marks]
         cycles = np.diff(marks, prepend=0).tolist()
         layers = self._layer_results(cycles, equal=equal)
         outputs = np.stack([image.output for image in run.images])
@@ -298,13 +358,6 @@ class Program:
         """Count cycles per layer and in total, without running anything."""
         cycles = layer_cycles(self.machine)
         return CycleTable(self._layer_results(cycles), self._total(sum(cycles)))
-
-    def instruction_simulation(self, x: torch.Tensor | np.ndarray) -> tuple[np.ndarray, float]:
-        """Execute the packed image for float32 images; returns int8 outputs, images per second."""
-        images = self.quantize_input(x)
-        begin = time.perf_counter()
-        outputs = [instruction_simulator.run(self.machine, image).output for image in images]
-        return np.stack(outputs), len(images) / (time.perf_counter() - begin)
 
     def _finish(self, outputs: np.ndarray, *, integer: bool) -> np.ndarray:
         outputs = outputs.reshape(len(outputs), *self.output_shape)

@@ -1,7 +1,7 @@
 """The program file: a manifest, the memory image and the integer graph, in one zip archive.
 
-The manifest is JSON and carries the checksums of the other members. Loading checks everything
-before it uses anything.
+The manifest is JSON and carries the checksums of the other members and, as ``sha256``, one of all
+its other fields. Loading checks everything before it uses anything.
 """
 
 from __future__ import annotations
@@ -62,6 +62,7 @@ def save(program: Program, path: str | Path) -> None:
             for name, data in members.items()
         },
     }
+    manifest["sha256"] = _digest(manifest)
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
         for name, data in ((MANIFEST, json.dumps(manifest, indent=1).encode()), *members.items()):
@@ -86,65 +87,84 @@ def load(path: str | Path, *, config: AcceleratorConfig | None = None) -> Progra
     ProgramFileError
         It is no program file, is damaged, of another version, or made for another geometry.
     """
-    from coprune.program import Program
-
     path = Path(path)
     manifest, members = _read_members(path)
+    _check_manifest(manifest, members, path=path)
     try:
-        program_config = AcceleratorConfig.from_dict(manifest["geometry"], origin=str(path))
-        if program_config.geometry_hash != manifest["geometry_hash"]:
-            raise ProgramFileError(f"{path}: geometry and its hash do not match; compile again")
-        machine = MachineProgram(
-            config=program_config,
-            image=members[IMAGE],
-            input=Region(**manifest["input_region"]),
-            output=Region(**manifest["output_region"]),
-            layers=tuple(_read_record(record) for record in manifest["layers"]),
-        )
-        program = Program(
-            graph=_unpack_graph(manifest["graph"], members[GRAPH]),
-            machine=machine,
-            network=manifest["network"],
-            output_shape=tuple(manifest["output_shape"]),
-        )
-    except (KeyError, TypeError) as error:
-        raise ProgramFileError(f"{path}: the manifest lacks or mistakes {error}") from error
-    if config is not None and config.geometry_hash != program_config.geometry_hash:
+        program = _read_program(manifest, members)
+    except (KeyError, TypeError, ValueError) as error:
         raise ProgramFileError(
-            f"{path} was compiled for geometry {program_config.name} "
-            f"({program_config.geometry_hash:#010x}), not for {config.name} "
+            f"{path}: the manifest lacks or mistakes {error}; compile it again"
+        ) from error
+    if config is not None and config.geometry_hash != program.config.geometry_hash:
+        raise ProgramFileError(
+            f"{path} was compiled for geometry {program.config.name} "
+            f"({program.config.geometry_hash:#010x}), not for {config.name} "
             f"({config.geometry_hash:#010x}); compile it for that one"
         )
     return program
 
 
 def _read_members(path: Path) -> tuple[dict, dict[str, bytes]]:
-    """The manifest and the members that it vouches for."""
+    if not path.is_file():
+        raise FileNotFoundError(f"no such program file: {path}")
     try:
         with zipfile.ZipFile(path) as archive:
             manifest = json.loads(archive.read(MANIFEST))
             members = {name: archive.read(name) for name in (IMAGE, GRAPH)}
-    except FileNotFoundError:
-        raise FileNotFoundError(f"no such program file: {path}") from None
-    except (zipfile.BadZipFile, KeyError, EOFError, ValueError) as error:
+    except Exception as error:
+        # zipfile and zlib raise many types where an archive is damaged.
         raise ProgramFileError(
-            f"{path} is no program file, or is truncated ({error}); compile it again"
+            f"{path} is no program file, or is damaged ({error}); compile it again"
         ) from error
-    if manifest.get("format") != FORMAT:
-        raise ProgramFileError(f"{path} is no {FORMAT} file, but {manifest.get('format')!r}")
+    if not isinstance(manifest, dict):
+        raise ProgramFileError(f"{path}: {MANIFEST} must be an object; compile it again")
+    return manifest, members
+
+
+def _check_manifest(manifest: dict, members: dict[str, bytes], *, path: Path) -> None:
+    """Check the versions, then that the manifest and what it vouches for are unchanged."""
     for key, expected in (
+        ("format", FORMAT),
         ("format_version", FORMAT_VERSION),
         ("contract_version", CONTRACT_VERSION),
     ):
         if manifest.get(key) != expected:
             raise ProgramFileError(
-                f"{path}: {key} must be {expected}, not {manifest.get(key)!r}; compile it again"
+                f"{path}: {key} must be {expected!r}, not {manifest.get(key)!r}; compile it again"
             )
+    digest = manifest.pop("sha256", None)
+    if digest != _digest(manifest):
+        raise ProgramFileError(f"{path}: the checksum of {MANIFEST} is wrong; compile it again")
     for name, data in members.items():
-        promised = manifest.get("members", {}).get(name, {}).get("sha256")
-        if hashlib.sha256(data).hexdigest() != promised:
+        if hashlib.sha256(data).hexdigest() != manifest["members"][name]["sha256"]:
             raise ProgramFileError(f"{path}: the checksum of {name} is wrong; compile it again")
-    return manifest, members
+
+
+def _digest(manifest: dict) -> str:
+    """Checksum of a manifest that has none yet."""
+    return hashlib.sha256(json.dumps(manifest, sort_keys=True).encode()).hexdigest()
+
+
+def _read_program(manifest: dict, members: dict[str, bytes]) -> Program:
+    from coprune.program import Program
+
+    config = AcceleratorConfig.from_dict(manifest["geometry"])
+    if config.geometry_hash != manifest["geometry_hash"]:
+        raise ValueError(f"geometry_hash, which is {config.geometry_hash:#010x}")
+    machine = MachineProgram(
+        config=config,
+        image=members[IMAGE],
+        input=Region(**manifest["input_region"]),
+        output=Region(**manifest["output_region"]),
+        layers=tuple(_read_record(record) for record in manifest["layers"]),
+    )
+    return Program(
+        graph=_unpack_graph(manifest["graph"], members[GRAPH]),
+        machine=machine,
+        network=manifest["network"],
+        output_shape=tuple(manifest["output_shape"]),
+    )
 
 
 def _read_record(record: dict) -> LayerRecord:

@@ -24,7 +24,7 @@ def write_verilog(config: AcceleratorConfig, folder: str | Path) -> dict:
         The folder cannot be made or written to.
     """
     folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
+    atomic_file.make_folder(folder)
     path = folder / f"{TOP_NAME}.v"
     atomic_file.write(path, accelerator_verilog(config))
     return {"file": str(path), "ports": list_ports(config)}

@@ -38,29 +38,7 @@ class Accelerator(wiring.Component):
 
     def __init__(self, config: AcceleratorConfig):
         self._config = config
-        address = {"addr": 32, "len": 8, "size": 3, "burst": 2, "lock": 1, "cache": 4, "prot": 3}
-        lite_address = {"addr": REGISTER_ADDRESS_BITS, "prot": 3}
-        data_bits, strobe_bits = config.bus_bits, config.bus_bytes
-        members = {
-            **_channel("m_axi_aw", {"id": 1, **address}, direction=Out),
-            **_channel(
-                "m_axi_w", {"data": data_bits, "strb": strobe_bits, "last": 1}, direction=Out
-            ),
-            **_channel("m_axi_b", {"id": 1, "resp": 2}, direction=In),
-            **_channel("m_axi_ar", {"id": 1, **address}, direction=Out),
-            **_channel("m_axi_r", {"id": 1, "data": data_bits, "resp": 2, "last": 1}, direction=In),
-            **_channel("s_axi_aw", lite_address, direction=In),
-            **_channel("s_axi_w", {"data": 32, "strb": 4}, direction=In),
-            **_channel("s_axi_b", {"resp": 2}, direction=Out),
-            **_channel("s_axi_ar", lite_address, direction=In),
-            **_channel("s_axi_r", {"data": 32, "resp": 2}, direction=Out),
-            "interrupt": Out(1),
-            "observe_valid": Out(1),
-            "observe_bank": Out(config.log2_columns),
-            "observe_address": Out(BANK_ADDRESS_BITS),
-            "observe_word": Out(config.word_bits),
-        }
-        super().__init__(members)
+        super().__init__(_pins(config))
 
     def elaborate(self, platform):
         config = self._config
@@ -160,7 +138,7 @@ def to_verilog(config: AcceleratorConfig) -> str:
 def list_ports(config: AcceleratorConfig) -> list[dict]:
     """Ports of `TOP_NAME`: `name`, `direction` (``"input"`` or ``"output"``) and `bits`."""
     ports = [{"name": name, "direction": "input", "bits": 1} for name in ("clk", "rst")]
-    for name, member in Accelerator(config).signature.members.items():
+    for name, member in _pins(config).items():
         direction = "output" if member.flow is Out else "input"
         ports.append({"name": name, "direction": direction, "bits": Shape.cast(member.shape).width})
     return ports
@@ -181,6 +159,30 @@ def _zero_in_a_loop(match: re.Match) -> str:
         f"    for ({memory}_word = 0; {memory}_word <= {last}; {memory}_word = {memory}_word + 1)\n"
         f"      {memory}[{memory}_word] = {zero};\n"
     )
+
+
+def _pins(config: AcceleratorConfig) -> dict[str, wiring.Member]:
+    """All pins but clock and reset."""
+    address = {"addr": 32, "len": 8, "size": 3, "burst": 2, "lock": 1, "cache": 4, "prot": 3}
+    lite_address = {"addr": REGISTER_ADDRESS_BITS, "prot": 3}
+    data_bits, strobe_bits = config.bus_bits, config.bus_bytes
+    return {
+        **_channel("m_axi_aw", {"id": 1, **address}, direction=Out),
+        **_channel("m_axi_w", {"data": data_bits, "strb": strobe_bits, "last": 1}, direction=Out),
+        **_channel("m_axi_b", {"id": 1, "resp": 2}, direction=In),
+        **_channel("m_axi_ar", {"id": 1, **address}, direction=Out),
+        **_channel("m_axi_r", {"id": 1, "data": data_bits, "resp": 2, "last": 1}, direction=In),
+        **_channel("s_axi_aw", lite_address, direction=In),
+        **_channel("s_axi_w", {"data": 32, "strb": 4}, direction=In),
+        **_channel("s_axi_b", {"resp": 2}, direction=Out),
+        **_channel("s_axi_ar", lite_address, direction=In),
+        **_channel("s_axi_r", {"data": 32, "resp": 2}, direction=Out),
+        "interrupt": Out(1),
+        "observe_valid": Out(1),
+        "observe_bank": Out(config.log2_columns),
+        "observe_address": Out(BANK_ADDRESS_BITS),
+        "observe_word": Out(config.word_bits),
+    }
 
 
 def _channel(prefix: str, signals: dict[str, int], *, direction) -> dict[str, wiring.Member]:

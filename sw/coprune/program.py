@@ -220,14 +220,11 @@ class Program:
             LoadKind.SLOTS: slot_bytes(self.config.lanes),
             LoadKind.PARAMETERS: PARAMETER_BYTES,
         }
-        # By address, since a layer whose slots do not stay on chip loads them again.
-        regions = {
-            instruction["source"]: instruction["count"] * chunk_bytes[instruction["kind"]]
+        return sum(
+            instruction["count"] * chunk_bytes[instruction["kind"]]
             for instruction in self.machine.instructions()
-            if instruction["prefix"]["opcode"] == Opcode.LOAD
-            and instruction["kind"] in chunk_bytes
-        }
-        return sum(regions.values())
+            if instruction["prefix"]["opcode"] == Opcode.LOAD and instruction["kind"] in chunk_bytes
+        )
 
     @property
     def float32_bytes(self) -> int:

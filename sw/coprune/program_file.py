@@ -137,7 +137,8 @@ def _check_manifest(manifest: dict, members: dict[str, bytes], *, path: Path) ->
     if digest != _digest(manifest):
         raise ProgramFileError(f"{path}: the checksum of {MANIFEST} is wrong; compile it again")
     for name, data in members.items():
-        if hashlib.sha256(data).hexdigest() != manifest["members"][name]["sha256"]:
+        promised = manifest.get("members", {}).get(name, {}).get("sha256")
+        if hashlib.sha256(data).hexdigest() != promised:
             raise ProgramFileError(f"{path}: the checksum of {name} is wrong; compile it again")
 
 

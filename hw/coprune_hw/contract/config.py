@@ -112,6 +112,13 @@ class AcceleratorConfig:
             )
         return cls.from_toml(path)
 
+    @classmethod
+    def find(cls, name: str) -> AcceleratorConfig:
+        """Read a TOML file, where `name` is one or ends in ``.toml``, else a preset."""
+        path = Path(name)
+        is_file = path.suffix == ".toml" or path.is_file()
+        return cls.from_toml(path) if is_file else cls.preset(name)
+
     @staticmethod
     def preset_names() -> list[str]:
         """Names of the presets that come with coprune."""
@@ -129,6 +136,8 @@ class AcceleratorConfig:
             The file is not TOML, or has an unknown key or a value outside its domain.
         """
         path = Path(path)
+        if not path.is_file():
+            raise FileNotFoundError(f"no such configuration file: {path}")
         try:
             values = tomllib.loads(path.read_text(encoding="utf-8"))
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
@@ -145,7 +154,10 @@ class AcceleratorConfig:
                 f"{origin}: unknown field {unknown[0]!r}; known fields are "
                 f"{', '.join(sorted(known))}"
             )
-        return cls(**values)
+        try:
+            return cls(**values)
+        except ValueError as error:
+            raise ValueError(f"{origin}: {error}") from None
 
     def to_dict(self) -> dict[str, int]:
         """Field names and values, as `from_dict` takes them."""

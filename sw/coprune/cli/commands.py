@@ -114,7 +114,7 @@ def compile_command(
     json: JsonPath = None,
 ) -> None:
     """Quantize a network and compile it to a program file."""
-    accelerator = _find_config(config)
+    accelerator = AcceleratorConfig.find(config)
     from coprune.cli.images import find_calibration
     from coprune.cli.network import find_network
 
@@ -242,7 +242,7 @@ def verilog(
     json: JsonPath = None,
 ) -> None:
     """Write the accelerator as Verilog, and list its ports."""
-    accelerator = _find_config(config)
+    accelerator = AcceleratorConfig.find(config)
     from coprune.verilog import write_verilog
 
     result = write_verilog(accelerator, output)
@@ -303,16 +303,6 @@ def main(arguments: list[str] | None = None) -> None:
     if code == INTERRUPTED:
         _fail("interrupted")
     sys.exit(code or 0)
-
-
-def _find_config(name: str) -> AcceleratorConfig:
-    """A preset's name, or the path of a TOML file."""
-    path = Path(name)
-    if path.suffix != ".toml" and not path.is_file():
-        return AcceleratorConfig.preset(name)
-    if not path.is_file():
-        raise FileNotFoundError(f"no such configuration file: {name}")
-    return AcceleratorConfig.from_toml(path)
 
 
 def _compression(described: dict) -> str:

@@ -60,14 +60,14 @@ def list_runs() -> Iterator:
 
 
 @pytest.mark.parametrize("eager", machine.PREFERENCES)
-@pytest.mark.parametrize(("config", "network"), list_compilations())
+@pytest.mark.parametrize(("config", "network"), list(list_compilations()))
 def test_instruction_simulator_computes_every_layer_as_the_reference(config, network, eager):
     case = prepare(network, ALL_CONFIGS[config])
     run = machine.run(case.machine, case.pixels, eager=eager, seed=4)
     assert_layers_equal(run.layers, run.output, expected=case.expected)
 
 
-@pytest.mark.parametrize(("config", "network", "memory"), list_runs())
+@pytest.mark.parametrize(("config", "network", "memory"), list(list_runs()))
 def test_rtl_computes_every_layer_as_the_reference(config, network, memory):
     case = prepare(network, ALL_CONFIGS[config])
     result = runner.run(case.machine, [case.pixels], **MEMORIES[memory])

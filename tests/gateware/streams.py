@@ -52,6 +52,10 @@ async def stream_get(ctx, stream, count: int, *, stall: float = 0.0, seed: int =
     return payloads
 
 
+LONGEST_CYCLES = 200_000
+"""No test of a component takes so many cycles, unless it hangs."""
+
+
 def simulate(dut, *benches, background=()) -> int:
     """Run `benches` to their end beside `background`; return the clock cycles that took."""
     cycles = 0
@@ -60,6 +64,7 @@ def simulate(dut, *benches, background=()) -> int:
         nonlocal cycles
         async for _ in ctx.tick():
             cycles += 1
+            assert cycles < LONGEST_CYCLES, f"hangs: no end after {cycles} cycles"
 
     simulator = Simulator(dut)
     simulator.add_clock(1e-8)

@@ -66,7 +66,7 @@ class Chunker(wiring.Component):
         active = Signal()
         size = Signal(range(size_max + 1), reset_less=True)
         chunks_left = Signal(CHUNK_COUNT_BITS, reset_less=True)
-        is_last = chunks_left == 1
+        is_last = Signal()
 
         taken, accepted = Signal(), Signal()
         m.d.comb += [
@@ -102,7 +102,7 @@ class Chunker(wiring.Component):
             with m.If(level >= size):
                 m.d.sync += rest.eq(level - size)
         with m.If(taken):
-            m.d.sync += chunks_left.eq(chunks_left - 1)
+            m.d.sync += [chunks_left.eq(chunks_left - 1), is_last.eq(chunks_left == 2)]
             with m.If(is_last):
                 m.d.sync += [active.eq(0), has_chunk.eq(0)]
         with m.If(self.runs.ready):
@@ -110,6 +110,7 @@ class Chunker(wiring.Component):
                 active.eq(self.runs.valid),
                 size.eq(self.runs.payload.size),
                 chunks_left.eq(self.runs.payload.chunks),
+                is_last.eq(self.runs.payload.chunks == 1),
                 rest.eq(0),
             ]
         return m

@@ -8,6 +8,8 @@ from coprune_hw.contract import AcceleratorConfig
 from coprune_hw.contract.instructions import MARK_BITS
 from coprune_hw.contract.registers import COUNTERS
 
+from .delay import delay
+
 COUNTER_VALUES = data.StructLayout(dict.fromkeys(COUNTERS, 32))
 COUNTER_EVENTS = data.StructLayout(dict.fromkeys(COUNTERS, 1))
 
@@ -30,6 +32,10 @@ class Counters(wiring.Component):
     mark_select : In(8)
     mark_values : Out(COUNTER_VALUES)
         The record of mark `mark_select`, two cycles after it was selected.
+
+    Notes
+    -----
+    An event is in `values` two cycles later, and in the records as if it were at once.
     """
 
     def __init__(self, config: AcceleratorConfig):
@@ -52,9 +58,14 @@ class Counters(wiring.Component):
             shape=COUNTER_VALUES, depth=self._mark_depth, init=[]
         )
         write, read = records.write_port(), records.read_port()
+        # Everything is looked at a cycle later: what leads to an event is long enough.
+        events = delay(m, self.events, 1, name="events")
+        running = delay(m, self.running, 1, name="running", init=0)
+        mark_valid = delay(m, self.marks.valid, 1, name="mark_valid", init=0)
+        mark = delay(m, self.marks.payload, 1, name="mark")
         m.d.comb += [
-            write.en.eq(self.running & self.marks.valid & (self.marks.payload < self._mark_depth)),
-            write.addr.eq(self.marks.payload),
+            write.en.eq(running & mark_valid & (mark < self._mark_depth)),
+            write.addr.eq(mark),
             write.data.eq(self.values),
             read.addr.eq(self.mark_select),
         ]
@@ -62,6 +73,6 @@ class Counters(wiring.Component):
         for name in COUNTERS:
             with m.If(self.restart):
                 m.d.sync += self.values[name].eq(0)
-            with m.Elif(self.running & self.events[name]):
+            with m.Elif(running & events[name]):
                 m.d.sync += self.values[name].eq(self.values[name] + 1)
         return m

@@ -42,7 +42,7 @@ class ExecuteUnit(wiring.Component):
     busy : Out
         An instruction is here.
     error, error_code : Out
-        This cycle brings an error.
+        The cycle before brought an error.
     slot_issued, barrier_stall, drain_stall : Out
         For the counters.
 
@@ -152,10 +152,10 @@ class ExecuteUnit(wiring.Component):
             self.observe.payload.eq(drain.write.payload),
             self.observe.valid.eq(drain.write.valid),
             self.busy.eq(sequencer.busy),
-            self.error.eq(sequencer.invalid | drain.out_of_range | activations.out_of_range),
             self.error_code.eq(ErrorCode.ADDRESS),
             self.slot_issued.eq(sequencer.slot_valid),
             self.barrier_stall.eq(sequencer.barrier_stall),
             self.drain_stall.eq(sequencer.drain_stall),
         ]
+        m.d.sync += self.error.eq(sequencer.invalid | drain.out_of_range | activations.out_of_range)
         return m

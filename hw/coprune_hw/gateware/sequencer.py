@@ -65,7 +65,7 @@ class Sequencer(wiring.Component):
 
     Notes
     -----
-    Three cycles from an instruction's acceptance to its first slot. The next instruction may issue
+    Four cycles from an instruction's acceptance to its first slot. The next instruction may issue
     while the last tile of this one drains.
     """
 
@@ -99,6 +99,8 @@ class Sequencer(wiring.Component):
         accepted = Signal()
         m.d.sync += in_flight.eq(in_flight + accepted - self.completed)
         m.d.comb += self.busy.eq(in_flight.any())
+        invalid = Signal()
+        m.d.sync += invalid.eq(self._is_invalid(execute))
 
         allowed = self._allow_slot(m, in_flight)
         advance = self._walk(m, execute)
@@ -110,8 +112,11 @@ class Sequencer(wiring.Component):
                 with m.If(self.instruction.valid & self.instruction.ready):
                     m.d.comb += accepted.eq(1)
                     m.next = "CHECK"
+            # The checks are long sums: they have a cycle of their own.
             with m.State("CHECK"):
-                with m.If(self._is_invalid(execute)):
+                m.next = "START"
+            with m.State("START"):
+                with m.If(invalid):
                     m.d.comb += self.invalid.eq(1)
                     m.next = "STOPPED"
                 with m.Elif(self.halt):

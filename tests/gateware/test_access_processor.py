@@ -260,7 +260,8 @@ FAULTS = {
 }
 
 
-def test_stops_with_an_error_and_runs_again_after_reset():
+@pytest.mark.parametrize("reset", [True, False])
+def test_stops_with_an_error_and_runs_again(reset):
     machine = Machine([], stall=0.2, seed=1)
 
     async def bench(ctx):
@@ -272,7 +273,10 @@ def test_stops_with_an_error_and_runs_again_after_reset():
             assert await machine.wait(ctx) == (State.ERROR, code), fault
             stopped = await machine.read(ctx, "cycles")
             assert await machine.read(ctx, "cycles") == stopped, fault
-            await machine.reset(ctx)
+            if reset:
+                await machine.reset(ctx)
+            else:
+                await machine.write(ctx, "control", 4)
             machine.memory.error_address = None
             machine.execute_error = ErrorCode.NONE
             machine.place(copy_program())

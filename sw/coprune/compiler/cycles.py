@@ -4,17 +4,14 @@ from __future__ import annotations
 
 from coprune_hw.contract.instructions import Opcode
 from coprune_hw.contract.program import MachineProgram
-
-PIPELINE_CYCLES = 16
-"""From a slot to its product in the accumulators, and from there to the activation memory: what a
-barrier waits for besides the drain of the last tile. An estimate."""
+from coprune_hw.gateware.execute import ExecuteUnit
 
 
 def layer_cycles(program: MachineProgram) -> list[int]:
     """Cycles of every layer, if nothing waits for DRAM.
 
     A tile takes as many cycles as it has slots, or as its drain takes if that is more; a barrier
-    takes another drain and `PIPELINE_CYCLES`.
+    waits for another drain and for the pipeline between slots and words.
 
     Parameters
     ----------
@@ -26,6 +23,7 @@ def layer_cycles(program: MachineProgram) -> list[int]:
         In the order of `program.layers`.
     """
     columns = program.config.columns
+    barrier_cycles = columns + ExecuteUnit.fill_latency(program.config)
     executes = [
         instruction
         for instruction in program.instructions()
@@ -39,5 +37,5 @@ def layer_cycles(program: MachineProgram) -> list[int]:
             for execute in layer_executes
         )
         barriers = sum(execute["barrier"] for execute in layer_executes)
-        cycles.append(tiles + barriers * (columns + PIPELINE_CYCLES))
+        cycles.append(tiles + barriers * barrier_cycles)
     return cycles

@@ -188,11 +188,11 @@ async def run_program(dut: HierarchyObject) -> None:
 
 async def run_image(dut: HierarchyObject, registers: Registers, *, marks: list[int]) -> dict:
     """Start the machine, sleep until it is done, and read what it recorded."""
-    begin_cycle, begin_seconds = get_sim_time("ns") // CLOCK_NS, time.perf_counter()
+    begin_cycle, begin_seconds = int(get_sim_time("ns")) // CLOCK_NS, time.perf_counter()
     await registers.command("start")
     dut.watch.value = 1
     await RisingEdge(dut.wake)
-    cycles = get_sim_time("ns") // CLOCK_NS - begin_cycle
+    cycles = int(get_sim_time("ns")) // CLOCK_NS - begin_cycle
     seconds = time.perf_counter() - begin_seconds
     interrupted = bool(dut.interrupted.value)
     dut.watch.value = 0

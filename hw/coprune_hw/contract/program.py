@@ -15,7 +15,8 @@ from .planes import Placement, locate
 class Region:
     """A tensor in the memory image: int8, ``[group][row][column][pixel_bytes]``.
 
-    Where there is one group, `pixel_bytes` may be less than a word: the channels alone.
+    Where there is one group, `pixel_bytes` may be less than a word: the channels alone. Behind
+    every group come `padding_bytes`, so that the next one begins at a multiple of the bus width.
     """
 
     name: str
@@ -25,11 +26,17 @@ class Region:
     offset: int
     groups: int
     pixel_bytes: int
+    padding_bytes: int = 0
+
+    @property
+    def group_bytes(self) -> int:
+        """Bytes from one channel group to the next."""
+        return self.height * self.width * self.pixel_bytes + self.padding_bytes
 
     @property
     def size_bytes(self) -> int:
         """Bytes of the region."""
-        return self.groups * self.height * self.width * self.pixel_bytes
+        return self.groups * self.group_bytes
 
     def pack(self, tensor: np.ndarray) -> bytes:
         """Bytes of an int8 array [channels, height, width].
@@ -48,12 +55,14 @@ class Region:
         padded = np.zeros((self.groups * self.pixel_bytes, *shape[1:]), np.int8)
         padded[: self.channels] = tensor
         grouped = padded.reshape(self.groups, self.pixel_bytes, *shape[1:])
-        return grouped.transpose(0, 2, 3, 1).tobytes()
+        pixels = grouped.transpose(0, 2, 3, 1).reshape(self.groups, -1)
+        return np.pad(pixels, ((0, 0), (0, self.padding_bytes))).tobytes()
 
     def unpack(self, image: bytes) -> np.ndarray:
         """The int8 array [channels, height, width] in `size_bytes` bytes."""
-        grouped = np.frombuffer(image, np.int8)
-        grouped = grouped.reshape(self.groups, self.height, self.width, self.pixel_bytes)
+        pixels = np.frombuffer(image, np.int8).reshape(self.groups, self.group_bytes)
+        pixels = pixels[:, : self.group_bytes - self.padding_bytes]
+        grouped = pixels.reshape(self.groups, self.height, self.width, self.pixel_bytes)
         return grouped.transpose(0, 3, 1, 2).reshape(-1, self.height, self.width)[: self.channels]
 
 

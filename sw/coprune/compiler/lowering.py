@@ -65,13 +65,13 @@ def lower(
         prepare_layer(layer, graph=graph, streams=stream, placements=placements, config=config)
         for layer, stream in zip(graph.layers, streams, strict=True)
     ]
-    input_region = _region(graph.input, lanes=config.lanes, compact=True)
-    output_region = _region(graph.output, lanes=config.lanes, compact=False)
+    input_region = _region(graph.input, config=config, compact=True)
+    output_region = _region(graph.output, config=config, compact=False)
     schedule = schedule_layers(
         works,
-        input_tensor=graph.input,
+        input_region=input_region,
         input_placement=placements[graph.input.name],
-        pixel_bytes=input_region.pixel_bytes,
+        output_region=output_region,
         config=config,
     )
     return assemble(
@@ -182,9 +182,11 @@ def _pack_parameters(layer: Layer, *, lanes: int) -> bytes:
     )
 
 
-def _region(tensor: Tensor, *, lanes: int, compact: bool) -> Region:
+def _region(tensor: Tensor, *, config: AcceleratorConfig, compact: bool) -> Region:
     """A tensor's region; a compact one leaves out the channels that fill up a single group."""
-    groups = -(-tensor.channels // lanes)
+    groups = -(-tensor.channels // config.lanes)
+    pixel_bytes = tensor.channels if compact and groups == 1 else config.lanes
+    padding_bytes = -(tensor.height * tensor.width * pixel_bytes) % config.bus_bytes
     return Region(
         name=tensor.name,
         channels=tensor.channels,
@@ -192,5 +194,6 @@ def _region(tensor: Tensor, *, lanes: int, compact: bool) -> Region:
         width=tensor.width,
         offset=0,
         groups=groups,
-        pixel_bytes=tensor.channels if compact and groups == 1 else lanes,
+        pixel_bytes=pixel_bytes,
+        padding_bytes=padding_bytes if groups > 1 else 0,
     )

@@ -54,8 +54,6 @@ def assemble(
     ------
     OverflowError
         A value does not fit its field.
-    ValueError
-        An address is no multiple of the bus width.
     """
     steps = list(interleave(schedule, lookahead=max(config.queue_depth - 2, 1)))
     payloads = [step.payload for step in schedule.loads]
@@ -70,12 +68,6 @@ def assemble(
         for step, offset in zip(schedule.loads, payload_offsets, strict=True)
     }
     addresses |= {id(step): output_offset + step.output_offset for step in schedule.stores}
-    for address in addresses.values():
-        if address % config.bus_bytes:
-            raise ValueError(
-                f"channel groups of input and output must be a multiple of the bus's "
-                f"{config.bus_bytes} bytes, but one begins at byte {address}"
-            )
     tokens = _tokens(schedule)
     marks = _marks(schedule, layers=len(works), config=config)
     instructions = [

@@ -15,8 +15,9 @@ from coprune_hw.contract import AcceleratorConfig
 from coprune_hw.contract.instructions import LoadKind
 from coprune_hw.contract.parameters import PARAMETER_BYTES
 from coprune_hw.contract.planes import Placement
+from coprune_hw.contract.program import Region
 from coprune_hw.contract.slots import SlotStream, pack_slots
-from coprune_sim.graph import Layer, Tensor
+from coprune_sim.graph import Layer
 
 from .strips import Strip, plan_strips
 
@@ -171,9 +172,9 @@ class _Piece:
 def schedule_layers(
     works: Sequence[LayerWork],
     *,
-    input_tensor: Tensor,
+    input_region: Region,
     input_placement: Placement,
-    pixel_bytes: int,
+    output_region: Region,
     config: AcceleratorConfig,
 ) -> Schedule:
     """Order the instructions of all units.
@@ -186,10 +187,9 @@ def schedule_layers(
     Parameters
     ----------
     works : sequence of LayerWork
-    input_tensor : Tensor
+    input_region, output_region : Region
+        In DRAM; their offsets do not matter here.
     input_placement : Placement
-    pixel_bytes : int
-        Bytes of an input pixel in DRAM.
     config : AcceleratorConfig
 
     Raises
@@ -217,18 +217,12 @@ def schedule_layers(
                 strips = plan_strips(
                     work.layer,
                     grid=work.grid,
-                    input_tensor=input_tensor,
-                    pixel_bytes=pixel_bytes,
+                    input_region=input_region,
                     slots=len(stream),
                     config=config,
                 )
             for strip in strips:
-                loads += _load_pixels(
-                    strip,
-                    input_tensor=input_tensor,
-                    placement=input_placement,
-                    pixel_bytes=pixel_bytes,
-                )
+                loads += _load_pixels(strip, region=input_region, placement=input_placement)
                 barrier = bool(reads & unsettled)
                 if barrier:
                     unsettled.clear()
@@ -244,7 +238,7 @@ def schedule_layers(
                     ExecuteStep(layer=layer_index, fields=fields, needs_load=len(loads) - 1)
                 )
             unsettled.add(work.layer.output.name)
-    stores = _store_output(works[-1], executes=executes, config=config)
+    stores = _store_output(works[-1], executes=executes, region=output_region)
     return Schedule(loads=tuple(loads), executes=tuple(executes), stores=stores)
 
 
@@ -337,20 +331,18 @@ def _load_parameters(
     )
 
 
-def _load_pixels(
-    strip: Strip, *, input_tensor: Tensor, placement: Placement, pixel_bytes: int
-) -> list[LoadStep]:
+def _load_pixels(strip: Strip, *, region: Region, placement: Placement) -> list[LoadStep]:
     """One LOAD for every channel group of the rows that a strip brings."""
-    rows, row_bytes = strip.input_rows, input_tensor.width * pixel_bytes
+    rows, row_bytes = strip.input_rows, region.width * region.pixel_bytes
     if not rows:
         return []
     return [
         LoadStep(
             kind=LoadKind.PIXELS,
             place=placement.fields(group),
-            window={"row_begin": rows.start, "rows": len(rows), "width": input_tensor.width},
-            pixel_bytes=pixel_bytes,
-            input_offset=(group * input_tensor.height + rows.start) * row_bytes,
+            window={"row_begin": rows.start, "rows": len(rows), "width": region.width},
+            pixel_bytes=region.pixel_bytes,
+            input_offset=group * region.group_bytes + rows.start * row_bytes,
             needs_execute=NOTHING,
         )
         for group in range(placement.groups)
@@ -381,16 +373,15 @@ def _execute_fields(work: LayerWork, *, tile: int, strip: Strip) -> dict:
 
 
 def _store_output(
-    work: LayerWork, *, executes: Sequence[ExecuteStep], config: AcceleratorConfig
+    work: LayerWork, *, executes: Sequence[ExecuteStep], region: Region
 ) -> tuple[StoreStep, ...]:
     """One STORE for every channel group, as soon as its EXECUTE has completed."""
-    output, tiles = work.layer.output, len(work.streams)
-    group_bytes = output.height * output.width * config.lanes
+    tiles = len(work.streams)
     return tuple(
         StoreStep(
             place=work.output.fields(group),
-            window={"row_begin": 0, "rows": output.height, "width": output.width},
-            output_offset=group * group_bytes,
+            window={"row_begin": 0, "rows": region.height, "width": region.width},
+            output_offset=group * region.group_bytes,
             needs_execute=len(executes) - tiles + group,
         )
         for group in range(tiles)

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 from coprune_hw.contract import AcceleratorConfig
 from coprune_hw.contract.planes import Placement
-from coprune_sim.graph import Layer, Tensor
+from coprune_hw.contract.program import Region
+from coprune_sim.graph import Layer
 
 LOAD_LATENCY_CYCLES = 20
 """From a LOAD to its first pixel. This and the next only choose between strips."""
@@ -34,8 +35,7 @@ def plan_strips(
     layer: Layer,
     *,
     grid: Placement,
-    input_tensor: Tensor,
-    pixel_bytes: int,
+    input_region: Region,
     slots: int,
     config: AcceleratorConfig,
 ) -> list[Strip]:
@@ -50,9 +50,7 @@ def plan_strips(
         It reads the input, and nothing else.
     grid : Placement
         Of the input.
-    input_tensor : Tensor
-    pixel_bytes : int
-        Bytes of an input pixel in DRAM.
+    input_region : Region
     slots : int
         Slots of the channel tile.
     config : AcceleratorConfig
@@ -66,18 +64,18 @@ def plan_strips(
     row_cycles = -(-layer.output.width // grid.bank_columns) * max(slots, config.columns)
 
     def load_cycles(rows: int) -> int:
-        pixels = rows * input_tensor.width * grid.groups
-        beats = pixels * pixel_bytes // config.bus_bytes
+        pixels = rows * input_region.width * grid.groups
+        beats = pixels * input_region.pixel_bytes // config.bus_bytes
         return max(pixels, beats) + LOAD_LATENCY_CYCLES
 
     def input_end(tile_row: int) -> int:
         """End of the input rows that the tile rows before `tile_row` read, aligned in DRAM."""
         if tile_row == tile_rows:
-            return input_tensor.height
+            return input_region.height
         end = _input_rows_read(layer, output_rows=tile_row * grid.bank_rows)
-        while end * input_tensor.width * pixel_bytes % config.bus_bytes:
+        while end * input_region.width * input_region.pixel_bytes % config.bus_bytes:
             end += 1
-        return min(end, input_tensor.height)
+        return min(end, input_region.height)
 
     def grow(first_tile_rows: int) -> tuple[int, list[Strip]]:
         """Cycle at which the last strip ends, and the strips."""

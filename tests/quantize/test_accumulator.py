@@ -41,6 +41,7 @@ def test_identity_is_a_whole_number_of_steps_and_weights_do_not_clip():
         [dense(seed=1, factor=0.01), identity()], input_scales=[0.02, 0.05], floor=FLOOR
     )
     weight, multiple = accumulator.weights
+    # float64 throughout: one division and one product.
     np.testing.assert_allclose(accumulator.step * multiple[:, 0, 0, 0], 0.05, rtol=1e-12)
     assert np.abs(weight).max() <= 127
 
@@ -59,6 +60,7 @@ def test_two_identities_keep_the_ratio_of_their_scales():
         [identity(), identity()], input_scales=[0.05, 0.0314159], floor=FLOOR
     )
     first, second = (weight[:, 0, 0, 0] for weight in accumulator.weights)
+    # The multiples are integers of at most 2047, chosen to come this close to the ratio.
     np.testing.assert_allclose(second / first, 0.0314159 / 0.05, rtol=1e-5)
 
 
@@ -71,6 +73,7 @@ def test_average_alone_counts_pixels():
     average = source(np.full((CHANNELS, 1, 5, 5), 1 / 25), diagonal=True)
     accumulator = common_scale([average], input_scales=[0.1], floor=FLOOR, coarse=True)
     np.testing.assert_array_equal(accumulator.weights[0], np.ones((CHANNELS, 1, 5, 5)))
+    # float64 throughout: one division.
     np.testing.assert_allclose(accumulator.step, 0.1 / 25, rtol=1e-12)
 
 

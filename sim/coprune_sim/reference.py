@@ -6,7 +6,8 @@ convolution computes them exactly, in any order. `worst_sum` proves for each lay
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 
 import numpy as np
 import torch
@@ -46,6 +47,20 @@ def run(
     ValueError
         `inputs` have another shape than the graph's input, or a sum may exceed 2**53.
     """
+    images = check_images(graph, inputs)
+    kept = [layer for layer in graph.layers if keep_layers or layer is graph.layers[-1]]
+    results = {layer.name: np.empty((len(images), *layer.output.shape), np.int8) for layer in kept}
+    with torch.inference_mode(), exact_convolutions():
+        for start in range(0, len(images), BATCH_IMAGES):
+            batch = images[start : start + BATCH_IMAGES]
+            for name, output in execute(graph, batch, run_layer=run_layer):
+                if name in results:
+                    results[name][start : start + len(output)] = output.numpy()
+    return results if keep_layers else results[graph.layers[-1].name]
+
+
+def check_images(graph: IntegerGraph, inputs: np.ndarray | torch.Tensor) -> torch.Tensor:
+    """Take images as a tensor; raise `TypeError` or `ValueError` as `run` does."""
     images = torch.as_tensor(inputs)
     if images.dtype != torch.int8:
         raise TypeError(f"inputs must be int8, not {images.dtype}")
@@ -54,15 +69,72 @@ def run(
             f"inputs must have the shape [N, {', '.join(map(str, graph.input.shape))}], "
             f"not {list(images.shape)}"
         )
-    kept = [layer for layer in graph.layers if keep_layers or layer is graph.layers[-1]]
-    results = {layer.name: np.empty((len(images), *layer.output.shape), np.int8) for layer in kept}
-    # NNPACK multiplies in a transformed domain, where sums of integers are not exact.
-    with torch.inference_mode(), torch.backends.nnpack.flags(enabled=False):
-        for start in range(0, len(images), BATCH_IMAGES):
-            for name, output in _execute(graph, images[start : start + BATCH_IMAGES]):
-                if name in results:
-                    results[name][start : start + len(output)] = output.numpy()
-    return results if keep_layers else results[graph.layers[-1].name]
+    return images
+
+
+def exact_convolutions() -> AbstractContextManager[None]:
+    """Within this context, PyTorch's float convolutions add up products as they are.
+
+    NNPACK would multiply in a transformed domain, where sums of integers are not exact.
+    """
+    return torch.backends.nnpack.flags(enabled=False)
+
+
+def execute(
+    graph: IntegerGraph,
+    images: torch.Tensor,
+    *,
+    run_layer: Callable[[Layer, IntegerGraph, dict[str, torch.Tensor]], torch.Tensor],
+) -> Iterator[tuple[str, torch.Tensor]]:
+    """Run all layers; keep a tensor until its last reader has run.
+
+    Parameters
+    ----------
+    graph : IntegerGraph
+    images : tensor [N, C, H, W]
+        The network's input, in any form that `run_layer` takes.
+    run_layer : callable
+        Compute a layer, as the function `run_layer` of this module does.
+
+    Yields
+    ------
+    name : str
+        Of a layer, in execution order.
+    output : tensor [N, C, H, W]
+    """
+    last_reader = {
+        source.tensor: index for index, layer in enumerate(graph.layers) for source in layer.sources
+    }
+    values = {graph.input.name: images}
+    for index, layer in enumerate(graph.layers):
+        output = run_layer(layer, graph, values)
+        values[layer.output.name] = output
+        yield layer.name, output
+        for name in [name for name in values if last_reader.get(name, -1) <= index]:
+            del values[name]
+
+
+def run_layer(layer: Layer, graph: IntegerGraph, values: dict[str, torch.Tensor]) -> torch.Tensor:
+    """Compute a layer, within `exact_convolutions`.
+
+    Parameters
+    ----------
+    layer : Layer
+    graph : IntegerGraph
+        The layer's graph.
+    values : dict
+        Tensor name to int8 tensor [N, C, H, W]: at least those that the layer reads.
+
+    Returns
+    -------
+    int8 tensor [N, C, H, W]
+
+    Raises
+    ------
+    ValueError
+        A sum may exceed 2**53.
+    """
+    return _drain(layer, _accumulate(layer, graph, values))
 
 
 def worst_sum(weight: np.ndarray) -> np.ndarray:
@@ -127,20 +199,6 @@ def window_padding(
         for axis in range(2)
     )
     return (padding[1], right, padding[0], below)
-
-
-def _execute(graph: IntegerGraph, images: torch.Tensor) -> Iterator[tuple[str, torch.Tensor]]:
-    last_reader = {
-        source.tensor: index for index, layer in enumerate(graph.layers) for source in layer.sources
-    }
-    values = {graph.input.name: images}
-    for index, layer in enumerate(graph.layers):
-        accumulators = _accumulate(layer, graph, values)
-        output = _drain(layer, accumulators)
-        values[layer.output.name] = output
-        yield layer.name, output
-        for name in [name for name in values if last_reader.get(name, -1) <= index]:
-            del values[name]
 
 
 def _accumulate(layer: Layer, graph: IntegerGraph, values: dict[str, torch.Tensor]) -> torch.Tensor:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from coprune import program_file
-from coprune.compiler.cycles import layer_cycles
+from coprune.results import CosimResult, CycleTable, LayerCycles, LayerResult, TotalResult
 from coprune_hw.contract import AcceleratorConfig
 from coprune_hw.contract.arithmetic import dequantize, quantize
 from coprune_hw.contract.instructions import LoadKind, Opcode
@@ -18,7 +19,9 @@ from coprune_hw.contract.parameters import PARAMETER_BYTES
 from coprune_hw.contract.program import MachineProgram, collect_layers
 from coprune_hw.contract.registers import ERROR_MEANING, State
 from coprune_hw.contract.slots import slot_bytes
-from coprune_sim.graph import IntegerGraph
+from coprune_sim.cycle_model import LayerTiming, MemoryModel, count_cycles
+from coprune_sim.cycle_model.workload import transfer_beats
+from coprune_sim.graph import IntegerGraph, Layer
 
 # PyTorch takes seconds to import, so only the functions that compile or run a network do.
 if TYPE_CHECKING:
@@ -26,87 +29,9 @@ if TYPE_CHECKING:
     from torch import nn
     from torch.export import ExportedProgram
 
-
-@dataclass(frozen=True)
-class LayerResult:
-    """One layer's cost.
-
-    Parameters
-    ----------
-    name, op : str
-    macs, nonzero_macs : int
-        Multiply-accumulates: all, and those with a weight that is not zero.
-    slots : int
-        Cycles in which the array works.
-    cycles : int
-        From the completion of the layer before (or the start) to the completion of this one.
-    equal : bool or None
-        Whether integer reference, instruction simulator and RTL agree bit for bit; None where that
-        was not tried.
-    """
-
-    name: str
-    op: str
-    macs: int
-    nonzero_macs: int
-    slots: int
-    cycles: int
-    equal: bool | None = None
-
-
-@dataclass(frozen=True)
-class TotalResult:
-    """A network's cost.
-
-    Parameters
-    ----------
-    macs, nonzero_macs, cycles : int
-        `cycles` are those from start to interrupt.
-    floor_cycles : int
-        Cycles that the non-zero MACs need with all multipliers busy.
-    multiplier_use : float
-        ``nonzero_macs / (multipliers * cycles)``.
-    """
-
-    macs: int
-    nonzero_macs: int
-    cycles: int
-    floor_cycles: int
-    multiplier_use: float
-
-
-@dataclass(frozen=True)
-class CycleTable:
-    """Cycles per layer and in total."""
-
-    layers: tuple[LayerResult, ...]
-    total: TotalResult
-
-
-@dataclass(frozen=True)
-class CosimResult:
-    """What the RTL did.
-
-    Parameters
-    ----------
-    outputs : float32 array [N, ...]
-        Dequantized outputs of the RTL.
-    equal : bool
-        Every layer of every image is the same in integer reference, instruction simulator and RTL.
-    layers, total
-        Measured by the RTL's counters.
-    counters : dict
-        All counters of the first image.
-    cycles_per_second : float
-        Speed of the co-simulation.
-    """
-
-    outputs: np.ndarray
-    equal: bool
-    layers: tuple[LayerResult, ...]
-    total: TotalResult
-    counters: dict[str, int]
-    cycles_per_second: float
+    from coprune_sim.cosim.runner import CosimRun
+    from coprune_sim.cosim.waveform import Trace
+    from coprune_sim.inference import Simulator
 
 
 def compile(
@@ -185,6 +110,16 @@ def _output_shape(model: nn.Module | ExportedProgram, image: torch.Tensor) -> tu
         return tuple(map(int, output.meta["val"].shape[1:]))
     with torch.inference_mode():
         return tuple(model(image).shape[1:])
+
+
+def _refuse_error(run: CosimRun) -> None:
+    """Raise `RuntimeError` where the RTL stopped with an error."""
+    stopped = run.images[-1]
+    if stopped.state != State.DONE:
+        raise RuntimeError(
+            f"the RTL stopped at image {len(run.images) - 1} with error {stopped.error.name}: "
+            f"{ERROR_MEANING[stopped.error]}"
+        )
 
 
 @dataclass(frozen=True)
@@ -276,15 +211,15 @@ class Program:
         return quantized.to(torch.int8).numpy()
 
     def simulate(self, x: torch.Tensor | np.ndarray, *, integer: bool = False) -> np.ndarray:
-        """Run the integer reference on float32 images [N, C, H, W].
+        """Run the network in software on float32 images [N, C, H, W], bit for bit as the RTL does.
+
+        The first call prepares `coprune_sim.inference.Simulator`, later ones use it again.
 
         Returns
         -------
         float32 array [N, *output_shape], dequantized; with `integer` the int8 values themselves.
         """
-        from coprune_sim import reference
-
-        outputs = reference.run(self.graph, self.quantize_input(x))
+        outputs = self._simulator.run(self.quantize_input(x))
         return self._finish(outputs, integer=integer)
 
     def cosim(
@@ -294,6 +229,7 @@ class Program:
         memory: str = "internal",
         latency_cycles: int = 20,
         stall_seed: int | None = None,
+        trace: Trace | None = None,
     ) -> CosimResult:
         """Run the RTL on float32 images [N, C, H, W] and compare every layer of every image.
 
@@ -307,9 +243,13 @@ class Program:
             Of the internal memory.
         stall_seed : int
             Pauses all five AXI channels at random.
+        trace : Trace
+            Make a waveform of the first image.
 
         Raises
         ------
+        ValueError
+            There is nothing of that name to trace, or the program ends before the window begins.
         RuntimeError
             The RTL stops with an error, or the simulation fails.
         """
@@ -320,14 +260,14 @@ class Program:
         images = self.quantize_input(x)
         expected = reference.run(self.graph, images, keep_layers=True)
         run = runner.run(
-            self.machine, list(images), memory=memory, latency=latency_cycles, seed=stall_seed
+            self.machine,
+            list(images),
+            memory=memory,
+            latency=latency_cycles,
+            seed=stall_seed,
+            trace=trace,
         )
-        stopped = run.images[-1]
-        if stopped.state != State.DONE:
-            raise RuntimeError(
-                f"the RTL stopped at image {len(run.images) - 1} with error {stopped.error.name}: "
-                f"{ERROR_MEANING[stopped.error]}"
-            )
+        _refuse_error(run)
         equal = dict.fromkeys(expected, True)
         for number, image in enumerate(images):
             simulated = instruction_simulator.run(self.machine, image)
@@ -349,12 +289,46 @@ class Program:
             total=self._total(run.images[0].counters["cycles"]),
             counters=run.images[0].counters,
             cycles_per_second=run.cycles_per_second,
+            timeline=run.images[0].timeline,
+            waveform=run.waveform,
         )
 
-    def cycles(self) -> CycleTable:
-        """Count cycles per layer and in total, without running anything."""
-        cycles = layer_cycles(self.machine)
-        return CycleTable(self._layer_results(cycles), self._total(sum(cycles)))
+    def measure_cycles(self, latency_cycles: int = 20) -> tuple[list[int], int]:
+        """Run the RTL once, and read its counters: cycles of every layer, and in total.
+
+        Raises
+        ------
+        RuntimeError
+            The RTL stops with an error, or the simulation fails.
+        """
+        from coprune_sim.cosim import runner
+
+        image = np.zeros(self.graph.input.shape, np.int8)
+        run = runner.run(self.machine, [image], latency=latency_cycles)
+        _refuse_error(run)
+        marks = [mark["cycles"] for mark in run.images[0].marks]
+        return np.diff(marks, prepend=0).tolist(), run.images[0].counters["cycles"]
+
+    def cycles(self, memory: MemoryModel | None = None) -> CycleTable:
+        """Count cycles per layer and in total: those of the RTL, without running anything.
+
+        Parameters
+        ----------
+        memory : MemoryModel
+            What lies behind the bus; by default one with the latencies of `cosim`.
+        """
+        timing = count_cycles(self.machine, memory)
+        layers = tuple(
+            self._layer_cycles(layer, counted)
+            for layer, counted in zip(self.graph.layers, timing.layers, strict=True)
+        )
+        return CycleTable(layers, self._total(timing.cycles), timing)
+
+    @cached_property
+    def _simulator(self) -> Simulator:
+        from coprune_sim.inference import Simulator
+
+        return Simulator(self.graph)
 
     def _finish(self, outputs: np.ndarray, *, integer: bool) -> np.ndarray:
         outputs = outputs.reshape(len(outputs), *self.output_shape)
@@ -364,8 +338,27 @@ class Program:
         real = dequantize(outputs.astype(np.float32), scale=tensor.scale, zero=tensor.zero)
         return real.astype(np.float32)
 
+    def _layer_cycles(self, layer: Layer, counted: LayerTiming) -> LayerCycles:
+        multipliers, bus_bytes = self.config.multipliers, self.config.bus_bytes
+        return LayerCycles(
+            name=layer.name,
+            op=layer.operation,
+            macs=layer.macs,
+            nonzero_macs=layer.nonzero_macs,
+            slots=counted.slots,
+            cycles=counted.cycles,
+            tiles=counted.tiles,
+            drain_bound_tiles=counted.drain_bound_tiles,
+            waits=counted.waits,
+            load_bytes=counted.load_bytes,
+            store_bytes=counted.store_bytes,
+            compute_floor_cycles=-(-layer.nonzero_macs // multipliers),
+            bus_floor_cycles=max(counted.load_bytes, counted.store_bytes) // bus_bytes,
+            multiplier_use=layer.nonzero_macs / (multipliers * counted.cycles),
+        )
+
     def _layer_results(
-        self, cycles: Sequence[int], *, equal: dict[str, bool] | None = None
+        self, cycles: Sequence[int], *, equal: dict[str, bool]
     ) -> tuple[LayerResult, ...]:
         return tuple(
             LayerResult(
@@ -375,7 +368,7 @@ class Program:
                 nonzero_macs=layer.nonzero_macs,
                 slots=record.slots,
                 cycles=layer_cycle,
-                equal=None if equal is None else equal[layer.name],
+                equal=equal[layer.name],
             )
             for layer, record, layer_cycle in zip(
                 self.graph.layers, self.machine.layers, cycles, strict=True
@@ -389,6 +382,14 @@ class Program:
             macs=sum(layer.macs for layer in self.graph.layers),
             nonzero_macs=nonzero_macs,
             cycles=cycles,
-            floor_cycles=-(-nonzero_macs // multipliers),
+            compute_floor_cycles=-(-nonzero_macs // multipliers),
+            bus_floor_cycles=max(
+                sum(
+                    transfer_beats(instruction, self.config)
+                    for instruction in self.machine.instructions()
+                    if instruction["prefix"]["opcode"] == unit
+                )
+                for unit in (Opcode.LOAD, Opcode.STORE)
+            ),
             multiplier_use=nonzero_macs / (multipliers * cycles),
         )

@@ -26,7 +26,9 @@ module coprune_accelerator #(parameter BUS_BITS = 64, parameter WORD_BITS = 128)
     output [31:0] s_axi_rdata, output [1:0] s_axi_rresp, output reg s_axi_rvalid,
     input s_axi_rready,
     output observe_valid, output [3:0] observe_bank, output [15:0] observe_address,
-    output [WORD_BITS-1:0] observe_word
+    output [WORD_BITS-1:0] observe_word,
+    output observe_running, output [2:0] observe_taken, output [2:0] observe_completed,
+    output [2:0] observe_waiting
 );
     reg [31:0] program_bytes;
     wire write = s_axi_awvalid && s_axi_wvalid && !s_axi_bvalid;

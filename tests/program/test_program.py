@@ -85,14 +85,33 @@ def test_cosim_names_the_layer_that_differs(program, monkeypatch):
 def test_counts_cycles_without_running(program):
     table = program.cycles()
     assert [layer.name for layer in table.layers] == ["stem", "body", "mean", "head"]
-    assert all(layer.equal is None for layer in table.layers)
     total = table.total
-    assert total.cycles == sum(layer.cycles for layer in table.layers)
+    assert total.cycles == table.timing.cycles > sum(layer.cycles for layer in table.layers)
     assert total.macs == sum(layer.macs for layer in table.layers)
     assert total.nonzero_macs == sum(layer.nonzero_macs for layer in table.layers)
-    assert total.floor_cycles == -(-total.nonzero_macs // SMALL.multipliers)
+    assert total.compute_floor_cycles == -(-total.nonzero_macs // SMALL.multipliers)
     assert total.multiplier_use == total.nonzero_macs / (SMALL.multipliers * total.cycles)
     assert table.layers[0].macs == 8 * 8 * 8 * 3 * 9
+
+
+def test_floor_is_the_larger_of_multipliers_and_bus(program):
+    table = program.cycles()
+    for layer in table.layers:
+        compute = -(-layer.nonzero_macs // SMALL.multipliers)
+        bus = max(layer.load_bytes, layer.store_bytes) // SMALL.bus_bytes
+        assert layer.floor_cycles == max(compute, bus)
+        assert layer.limit == ("bus" if bus > compute else "multipliers")
+    assert {layer.limit for layer in table.layers} == {"bus", "multipliers"}
+    loaded = sum(layer.load_bytes for layer in table.layers)
+    assert table.total.bus_floor_cycles == loaded // SMALL.bus_bytes
+    assert table.total.cycles > table.total.floor_cycles
+
+
+def test_measures_the_cycles_that_it_counts(program):
+    table = program.cycles()
+    layers, total = program.measure_cycles()
+    assert layers == [layer.cycles for layer in table.layers]
+    assert total == table.total.cycles
 
 
 def test_dense_keeps_the_zero_weights_and_the_results():

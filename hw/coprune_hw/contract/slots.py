@@ -140,6 +140,13 @@ def unpack_slots(image: bytes, *, lanes: int) -> SlotStream:
     return SlotStream(weight=weight.astype(np.int16), index=index.astype(np.uint8), **fields)
 
 
+def begins_block(image: bytes, *, lanes: int) -> np.ndarray:
+    """Which slots of what `pack_slots` packed begin a block: a bool array [slots]."""
+    bit = lanes * LANE_BITS + _offset(SlotControl, "new_block")
+    rows = np.frombuffer(image, np.uint8).reshape(-1, slot_bytes(lanes))
+    return (rows[:, bit // 8] >> bit % 8 & 1).astype(bool)
+
+
 def _offset(struct: type[data.Struct], name: str) -> int:
     return data.Layout.cast(struct)[name].offset
 

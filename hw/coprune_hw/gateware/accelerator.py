@@ -13,6 +13,7 @@ from .access_processor import AccessProcessor
 from .activation_memory import ActivationMemory
 from .execute import ExecuteUnit
 from .interfaces import AXI_BURST_INCR, BANK_ADDRESS_BITS, REGISTER_ADDRESS_BITS
+from .synchronizer import UNITS
 
 TOP_NAME = "coprune_accelerator"
 
@@ -31,9 +32,17 @@ class Accelerator(wiring.Component):
         The registers.
     interrupt : Out
         Level: done, or stopped by an error, and enabled.
-    observe_* : Out
-        The words that the drain writes to the activation memory, for verification; leave them
-        unconnected in a design.
+    observe_valid, observe_bank, observe_address, observe_word : Out
+        The words that the drain writes to the activation memory.
+    observe_running : Out
+        The machine counts this cycle.
+    observe_taken, observe_completed, observe_waiting : Out
+        What LOAD (bit 0), EXECUTE and STORE do in this cycle: take an instruction; complete one;
+        wait for the tokens of the one at the head of the queue.
+
+    Notes
+    -----
+    The pins `observe_*` are for verification; leave them unconnected in a design.
     """
 
     def __init__(self, config: AcceleratorConfig):
@@ -68,6 +77,10 @@ class Accelerator(wiring.Component):
             self.observe_bank.eq(observed.payload.bank),
             self.observe_address.eq(observed.payload.address),
             self.observe_word.eq(observed.payload.word),
+            self.observe_running.eq(~access.halt),
+            self.observe_taken.eq(access.taken),
+            self.observe_completed.eq(access.completed),
+            self.observe_waiting.eq(access.waiting),
         ]
         self._connect_memory(m, access.memory)
         self._connect_host(m, access.host)
@@ -182,6 +195,10 @@ def _pins(config: AcceleratorConfig) -> dict[str, wiring.Member]:
         "observe_bank": Out(config.log2_columns),
         "observe_address": Out(BANK_ADDRESS_BITS),
         "observe_word": Out(config.word_bits),
+        "observe_running": Out(1),
+        "observe_taken": Out(len(UNITS)),
+        "observe_completed": Out(len(UNITS)),
+        "observe_waiting": Out(len(UNITS)),
     }
 
 

@@ -60,6 +60,8 @@ class AccessProcessor(wiring.Component):
         Begin nothing more. 0 only while a program runs.
     clear : Out(1)
         Reset; high for one cycle, before every program.
+    taken, completed, waiting : Out(3)
+        Of the synchronizer, for verification.
 
     Notes
     -----
@@ -89,6 +91,9 @@ class AccessProcessor(wiring.Component):
                 "pixel_reads": Out(pixel_read_signature(config)),
                 "halt": Out(1),
                 "clear": Out(1),
+                "taken": Out(len(UNITS)),
+                "completed": Out(len(UNITS)),
+                "waiting": Out(len(UNITS)),
             }
         )
 
@@ -171,6 +176,9 @@ class AccessProcessor(wiring.Component):
             synchronizer.halt.eq(controller.halt),
             self.halt.eq(controller.halt),
             self.clear.eq(controller.clear),
+            self.taken.eq(synchronizer.taken),
+            self.completed.eq(synchronizer.completed),
+            self.waiting.eq(synchronizer.waiting),
             self.interrupt.eq(registers.interrupt),
         ]
         # Of errors in one cycle the first in this list counts.

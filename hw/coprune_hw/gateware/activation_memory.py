@@ -46,6 +46,8 @@ class ActivationMemory(wiring.Component):
     """
 
     BANK_LATENCY = 2
+    # From `block` to the cycle in which STORE's request is not accepted.
+    BLOCKED_LATENCY = BlockAddress.ADDRESS_LATENCY - 1
 
     def __init__(self, config: AcceleratorConfig):
         self._config = config
@@ -82,9 +84,7 @@ class ActivationMemory(wiring.Component):
 
         # The address of a block is ready in the same cycle in which a request of STORE becomes one.
         request = self.store_read.request
-        block_soon = delay(
-            m, self.block.valid, BlockAddress.ADDRESS_LATENCY - 1, name="block_soon", init=0
-        )
+        block_soon = delay(m, self.block.valid, self.BLOCKED_LATENCY, name="block_soon", init=0)
         block_now = delay(m, block_soon, 1, name="block_now", init=0)
         store_now = Signal()
         store_place = Signal(request.payload.shape(), reset_less=True)

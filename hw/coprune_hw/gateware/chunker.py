@@ -33,12 +33,14 @@ class Chunker(wiring.Component):
 
     Notes
     -----
-    A chunk comes in the cycle after its last beat was accepted. A beat is accepted in every cycle
-    in which fewer than `size` bytes are left once the chunk on `chunks` is taken, so the slower of
-    bus and consumer rules: the last chunk of `n`, where none of them waits, is taken ``max(ceil(n *
-    size / bus_bytes), ceil(size / bus_bytes) + n - 1)`` cycles after the first beat came. One cycle
-    is lost between two runs.
+    A chunk comes `LATENCY` cycles after its last beat was accepted. A beat is accepted in every
+    cycle in which fewer than `size` bytes are left once the chunk on `chunks` is taken, so the
+    slower of bus and consumer rules: the last chunk of `n`, where none of them waits, is taken
+    ``max(ceil(n * size / bus_bytes), ceil(size / bus_bytes) + n - 1)`` cycles after the first beat
+    came. One cycle is lost between two runs.
     """
+
+    LATENCY = 1
 
     def __init__(self, config: AcceleratorConfig):
         self._bus_bytes = config.bus_bytes

@@ -40,9 +40,12 @@ class Dispatcher(wiring.Component):
 
     Notes
     -----
-    An instruction is at the head of an empty queue two cycles after it was accepted. One
-    instruction a cycle.
+    An instruction is at the head of an empty queue `QUEUE_LATENCY` cycles after it was accepted.
+    One instruction a cycle. `done` rises `DONE_LATENCY` cycles after queues and units are idle.
     """
+
+    QUEUE_LATENCY = StreamFifo.BUFFERED_LATENCY
+    DONE_LATENCY = 1
 
     def __init__(self, config: AcceleratorConfig):
         self._config = config

@@ -52,9 +52,15 @@ class Drain(wiring.Component):
 
     Notes
     -----
-    `latency` cycles from `begin` to the first word. A job's parameters take
-    ``lanes + ParameterMemory.LATENCY + 1`` cycles, from the completion of the job before.
+    `latency` cycles from `begin` to the first word. A job is seen `JOB_LATENCY` cycles after it was
+    accepted, or in the cycle after the completion of the one before. Fetching its parameters takes
+    ``lanes + ParameterMemory.LATENCY + 1`` cycles; `parameters_ready` rises `parameters_latency`
+    cycles after the job was seen. Its completion comes `COMPLETION_LATENCY` cycles after its last
+    word.
     """
+
+    JOB_LATENCY = 2
+    COMPLETION_LATENCY = 1
 
     # Tile record -> counter -> pixel -> address: ahead of the word by this much.
     _COORDINATE_LATENCY = 2
@@ -82,6 +88,16 @@ class Drain(wiring.Component):
     def latency(config: AcceleratorConfig) -> int:
         """Cycles from `begin` to the word of column 0."""
         return Requantizer.LATENCY + config.lane_groups - 1
+
+    @staticmethod
+    def fetch_cycles(config: AcceleratorConfig) -> int:
+        """Cycles in which the parameters are fetched."""
+        return config.lanes + ParameterMemory.LATENCY + 1
+
+    @classmethod
+    def parameters_latency(cls, config: AcceleratorConfig, *, sums_latency: int) -> int:
+        """Cycles from seeing a job to `parameters_ready`."""
+        return 1 + max(cls.fetch_cycles(config) - sums_latency, 0)
 
     def elaborate(self, platform):
         config = self._config
@@ -113,8 +129,8 @@ class Drain(wiring.Component):
     def _control(self, m, jobs, job):
         """Fetches parameters, waits for the last word, completes. Returns the parameters' shift."""
         config = self._config
-        fetch_cycles = config.lanes + ParameterMemory.LATENCY + 1
-        early_cycle = max(fetch_cycles - self._sums_latency, 0)
+        fetch_cycles = self.fetch_cycles(config)
+        early_cycle = self.parameters_latency(config, sums_latency=self._sums_latency) - 1
         cycle = Signal(range(fetch_cycles))
         shift = Signal()
         m.d.comb += [

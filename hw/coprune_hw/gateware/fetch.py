@@ -40,6 +40,16 @@ class Fetcher(wiring.Component):
     ``256 / bus_bits`` cycles.
     """
 
+    @staticmethod
+    def buffer_beats(config: AcceleratorConfig) -> int:
+        """Beats that it has a place for."""
+        return PREFETCH_INSTRUCTIONS * INSTRUCTION_BITS // config.bus_bits
+
+    @classmethod
+    def burst_beats(cls, config: AcceleratorConfig) -> int:
+        """Half the buffer, so that one burst comes while the other half is handed on."""
+        return min(config.burst_beats, cls.buffer_beats(config) // 2)
+
     def __init__(self, config: AcceleratorConfig):
         self._config = config
         super().__init__(
@@ -57,9 +67,8 @@ class Fetcher(wiring.Component):
         m = Module()
         bus_bits, bus_bytes = self._config.bus_bits, self._config.bus_bytes
         instruction_beats = INSTRUCTION_BITS // bus_bits
-        buffer_beats = PREFETCH_INSTRUCTIONS * instruction_beats
-        # Half the buffer, so that one burst comes while the other half is handed on.
-        burst_beats = min(self._config.burst_beats, buffer_beats // 2)
+        buffer_beats = self.buffer_beats(self._config)
+        burst_beats = self.burst_beats(self._config)
 
         m.submodules.reader = reader = BurstReader(self._config, burst_beats=burst_beats)
         m.submodules.buffer = buffer = StreamFifo(bus_bits, depth=buffer_beats)

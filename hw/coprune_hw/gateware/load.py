@@ -49,6 +49,7 @@ class Loader(wiring.Component):
     """
 
     REQUEST_LATENCY = LoadPlanner.LATENCY + BurstReader.LATENCY
+    JOB_LATENCY = StreamFifo.LATENCY
     COMPLETION_LATENCY = 1
     AHEAD = 4
     TURNAROUND = 3

@@ -30,8 +30,10 @@ class ReadArbiter(wiring.Component):
 
     Notes
     -----
-    Addresses take one cycle, beats none. One address and one beat a cycle.
+    Addresses take `ADDRESS_LATENCY` cycles, beats none. One address and one beat a cycle.
     """
+
+    ADDRESS_LATENCY = 1
 
     def __init__(self, config: AcceleratorConfig):
         self._owners_depth = 2 * config.outstanding_bursts

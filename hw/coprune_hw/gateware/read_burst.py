@@ -33,12 +33,14 @@ class BurstReader(wiring.Component):
 
     Notes
     -----
-    The first burst is issued `LATENCY` cycles after the transfer was accepted, and one every two
-    cycles while fewer than `outstanding_bursts` are under way; so bursts of the next transfer are
-    issued while beats of this one still come. Beats pass through combinationally, one a cycle.
+    The first burst is issued `LATENCY` cycles after the transfer was accepted, and one every
+    `INTERVAL` cycles while fewer than `outstanding_bursts` are under way; so bursts of the next
+    transfer are issued while beats of this one still come. Beats pass through combinationally, one
+    a cycle.
     """
 
     LATENCY = 2
+    INTERVAL = 2
 
     def __init__(self, config: AcceleratorConfig, *, burst_beats: int | None = None):
         self._config = config

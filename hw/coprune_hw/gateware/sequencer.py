@@ -65,9 +65,12 @@ class Sequencer(wiring.Component):
 
     Notes
     -----
-    Four cycles from an instruction's acceptance to its first slot. The next instruction may issue
-    while the last tile of this one drains.
+    An instruction starts `START_LATENCY` cycles after it was accepted, or when its barrier lets it;
+    the first slot is issued in the cycle after. The next instruction may issue while the last tile
+    of this one drains.
     """
+
+    START_LATENCY = 2
 
     def __init__(self, config: AcceleratorConfig):
         self._config = config

@@ -51,11 +51,15 @@ class Storer(wiring.Component):
 
     Notes
     -----
-    The first word is asked for `REQUEST_LATENCY` cycles after the instruction was accepted. One
-    word or one beat a cycle, whichever is slower; bursts begin when all their beats are at hand.
+    `WRITE_LATENCY` cycles after the instruction was accepted its bursts are planned, and
+    `REQUEST_LATENCY` cycles after it the first word is asked for. One word or one beat a cycle,
+    whichever is slower; bursts begin when all their beats are at hand. The completion comes
+    `COMPLETION_LATENCY` cycles after `BurstWriter` is idle.
     """
 
-    REQUEST_LATENCY = 3 + RasterWalk.LATENCY
+    WRITE_LATENCY = 3
+    REQUEST_LATENCY = WRITE_LATENCY + RasterWalk.LATENCY
+    COMPLETION_LATENCY = 1
 
     def __init__(self, config: AcceleratorConfig, *, read_latency: int):
         self._config = config

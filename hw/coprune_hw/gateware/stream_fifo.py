@@ -26,8 +26,12 @@ class StreamFifo(wiring.Component):
 
     Notes
     -----
-    A payload can leave one cycle after it was accepted, or two where `buffered`. One a cycle.
+    A payload can leave `LATENCY` cycles after it was accepted, or `BUFFERED_LATENCY` where
+    `buffered`. One a cycle.
     """
+
+    LATENCY = 1
+    BUFFERED_LATENCY = 2
 
     def __init__(self, shape, *, depth: int, buffered: bool = False):
         self._width = Shape.cast(shape).width

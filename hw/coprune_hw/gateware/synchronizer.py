@@ -42,6 +42,9 @@ class Synchronizer(wiring.Component):
         Layer marks of completions, in the cycle in which the completion is accepted.
     load_waits, execute_waits : Out(1)
         The unit would take the instruction at the head of its queue, but for a token.
+    taken, completed, waiting : Out(3)
+        For verification, a bit for each unit, LOAD first: it takes an instruction in this cycle; it
+        completes one; it would take one, but for a token.
     units_idle : Out(1)
         No unit is busy or has a completion to report.
     deadlock : Out(1)
@@ -49,11 +52,12 @@ class Synchronizer(wiring.Component):
 
     Notes
     -----
-    Instructions pass combinationally; a token is there in the cycle after the completion. One mark
-    a cycle: of completions with marks EXECUTE goes first, then LOAD, then STORE. A deadlock is
-    reported once it has lasted `DEADLOCK_CYCLES` cycles.
+    Instructions pass combinationally; a token is there `TOKEN_LATENCY` cycles after the
+    completion. One mark a cycle: of completions with marks EXECUTE goes first, then LOAD, then
+    STORE. A deadlock is reported once it has lasted `DEADLOCK_CYCLES` cycles.
     """
 
+    TOKEN_LATENCY = 1
     DEADLOCK_CYCLES = 16
 
     def __init__(self):
@@ -63,6 +67,9 @@ class Synchronizer(wiring.Component):
             "marks": Out(stream.Signature(MARK_BITS, always_ready=True)),
             "load_waits": Out(1),
             "execute_waits": Out(1),
+            "taken": Out(len(UNITS)),
+            "completed": Out(len(UNITS)),
+            "waiting": Out(len(UNITS)),
             "units_idle": Out(1),
             "deadlock": Out(1),
         }
@@ -110,8 +117,18 @@ class Synchronizer(wiring.Component):
                 started[unit].eq(queue.valid & queue.ready),
                 done[unit].eq(completions[unit].valid & completions[unit].ready),
             ]
-        for unit, waits in (("load", self.load_waits), ("execute", self.execute_waits)):
-            m.d.comb += waits.eq(queues[unit].valid & ~granted[unit] & getattr(self, unit).ready)
+        m.d.comb += [
+            self.taken.eq(Cat(started.values())),
+            self.completed.eq(Cat(done.values())),
+            self.waiting.eq(
+                Cat(
+                    queues[unit].valid & ~granted[unit] & getattr(self, unit).ready
+                    for unit in units
+                )
+            ),
+            self.load_waits.eq(self.waiting[units.index("load")]),
+            self.execute_waits.eq(self.waiting[units.index("execute")]),
+        ]
 
         mark_taken = Const(0)
         for unit in ("execute", "load", "store"):

@@ -44,7 +44,7 @@ class WordReader(wiring.Component):
         if read_latency < 1:
             raise ValueError(f"read_latency must be at least 1, not {read_latency!r}")
         self._config = config
-        self._depth = read_latency + 2
+        self._depth = self.depth(read_latency)
         super().__init__(
             {
                 "windows": In(stream.Signature(PlacedWindow)),
@@ -53,6 +53,11 @@ class WordReader(wiring.Component):
                 "out_of_range": Out(1),
             }
         )
+
+    @staticmethod
+    def depth(read_latency: int) -> int:
+        """Words that are asked for or at hand: enough for one a cycle."""
+        return read_latency + 2
 
     def elaborate(self, platform):
         m = Module()

@@ -42,8 +42,13 @@ class BurstWriter(wiring.Component):
     No burst has more than `burst_beats` beats or crosses a multiple of its size in bytes, and so
     none crosses 4 KiB. A burst's address comes two cycles after its last beat was accepted, its
     first beat in the cycle after the address was accepted. Up to `outstanding_bursts` are under
-    way; in the steady state one beat a cycle.
+    way; in the steady state one beat a cycle. A burst is gathered `PLAN_LATENCY` cycles after the
+    transfer or the address before was accepted, at the earliest; after the last confirmation the
+    writer is idle within `IDLE_LATENCY` cycles.
     """
+
+    PLAN_LATENCY = 2
+    IDLE_LATENCY = 2
 
     def __init__(self, config: AcceleratorConfig):
         self._config = config

@@ -3,10 +3,12 @@
 // Every port is driven by the host, be it Python (bench.py) or C++ (driver.cpp). m_axi is the
 // accelerator's own bus when `external_memory` is set, and left alone otherwise.
 
+/*verilator tracing_off*/
 module bench #(
     parameter BUS_BITS = 64,
     parameter WORD_BITS = 128,
-    parameter MEMORY_BYTES = 1 << 26
+    parameter MEMORY_BYTES = 1 << 26,
+    parameter TRACE = 0
 ) (
     input clk,
     input rst,
@@ -19,7 +21,8 @@ module bench #(
     input error_enable,
     input [31:0] error_address,
 
-    // While high for one cycle: move a file, see memory.v; begin observe_<index>.bin, or end it.
+    // While high for one cycle: move a file, see memory.v; begin observe_<index>.bin and
+    // timeline_<index>.bin, or end them.
     input load,
     input dump,
     input observe_begin,
@@ -121,7 +124,10 @@ module bench #(
     wire [7:0] observe_bank;
     wire [15:0] observe_address;
     wire [WORD_BITS-1:0] observe_word;
+    wire observe_running;
+    wire [2:0] observe_taken, observe_completed, observe_waiting;
 
+    /*verilator tracing_on*/
     coprune_accelerator accelerator (
         .clk(clk), .rst(rst), .interrupt(interrupted),
         .m_axi_awid(m_axi_awid), .m_axi_awaddr(m_axi_awaddr), .m_axi_awlen(m_axi_awlen),
@@ -147,8 +153,11 @@ module bench #(
         .s_axi_rdata(s_axi_rdata), .s_axi_rresp(s_axi_rresp),
         .s_axi_rvalid(s_axi_rvalid), .s_axi_rready(s_axi_rready),
         .observe_valid(observe_valid), .observe_bank(observe_bank),
-        .observe_address(observe_address), .observe_word(observe_word)
+        .observe_address(observe_address), .observe_word(observe_word),
+        .observe_running(observe_running), .observe_taken(observe_taken),
+        .observe_completed(observe_completed), .observe_waiting(observe_waiting)
     );
+    /*verilator tracing_off*/
 
     memory #(.BUS_BITS(BUS_BITS), .MEMORY_BYTES(MEMORY_BYTES)) memory (
         .clk(clk), .rst(rst), .latency(latency), .write_latency(write_latency),
@@ -179,23 +188,60 @@ module bench #(
         else if (watched_cycles != timeout_cycles) watched_cycles <= watched_cycles + 1;
     assign wake = watch && (interrupted || watched_cycles == timeout_cycles);
 
-    // One record of (4 + WORD_BITS / 8) bytes for each word: bank, 0, address, word; little-endian.
+    // observe_<index>.bin: (4 + WORD_BITS / 8) bytes for each word: bank, 0, address, word.
+    // timeline_<index>.bin: 8 bytes for each cycle in which a unit takes or completes an
+    // instruction, or begins or ends to wait: the cycle as the counter `cycles` has it, then a bit
+    // for each unit that takes, completes, waits. Both little-endian.
 
     string folder;
-    integer file, item;
+    integer file, timeline;
     initial begin
         file = 0;
+        timeline = 0;
         if (!$value$plusargs("folder=%s", folder)) folder = ".";
     end
     wire [WORD_BITS+31:0] observed = {observe_word, observe_address, 8'b0, observe_bank};
+    reg [31:0] cycle;
+    reg [2:0] waited;
+    wire [8:0] events = {observe_waiting, observe_completed, observe_taken};
 
     always @(posedge clk) begin
-        if (observe_begin) file = $fopen($sformatf("%s/observe_%0d.bin", folder, transfer_index),
-            "wb");
+        if (observe_begin) begin
+            file = $fopen($sformatf("%s/observe_%0d.bin", folder, transfer_index), "wb");
+            timeline = $fopen($sformatf("%s/timeline_%0d.bin", folder, transfer_index), "wb");
+        end
         if (observe_valid && file != 0) $fwrite(file, "%u", observed);
+        if (observe_running && timeline != 0 && events != {waited, 6'b0})
+            $fwrite(timeline, "%u", {23'b0, events, cycle});
+        cycle <= observe_begin ? 0 : cycle + {31'b0, observe_running};
+        waited <= observe_begin ? 0 : observe_waiting;
         if (observe_end && file != 0) begin
             $fclose(file);
+            $fclose(timeline);
             file = 0;
+            timeline = 0;
         end
     end
+
+    // With TRACE: trace.vcd, of the cycles trace_begin .. trace_end - 1 of the first image.
+
+    generate
+        if (TRACE != 0) begin : tracing
+            reg [31:0] trace_begin, trace_end;
+            initial begin
+                if (!$value$plusargs("trace_begin=%d", trace_begin)) trace_begin = 0;
+                if (!$value$plusargs("trace_end=%d", trace_end)) trace_end = 32'hffff_ffff;
+            end
+            reg first_image;
+            always @(posedge clk) if (observe_begin) first_image <= transfer_index == 0;
+            wire in_window = first_image && observe_running && cycle >= trace_begin
+                && cycle < trace_end;
+            always @(posedge in_window) begin
+                $dumpfile($sformatf("%s/trace.vcd", folder));
+                $dumpvars;
+            end
+            // A $dumpoff is ignored by Verilator.
+            always @(negedge in_window) $c("vlSymsp->_traceDumpClose();");
+        end
+    endgenerate
 endmodule

@@ -4,8 +4,8 @@
 //   set <port> <value>                 drive a setting of bench.v
 //   reset
 //   load|dump <index> <address> <bytes>
-//   observe <index>                    begin observe_<index>.bin
-//   end                                end it
+//   observe <index>                    begin observe_<index>.bin and timeline_<index>.bin
+//   end                                end them
 //   write <register> <value>           over AXI4-Lite
 //   read <register>                    prints the value
 //   run                                until interrupt or timeout; prints

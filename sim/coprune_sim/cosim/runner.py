@@ -10,7 +10,7 @@ import hashlib
 import json
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
@@ -20,12 +20,16 @@ import numpy as np
 
 import coprune_hw
 from coprune_hw.contract.config import AcceleratorConfig
+from coprune_hw.contract.instructions import Opcode
 from coprune_hw.contract.program import DrainedWords, MachineProgram
 from coprune_hw.contract.registers import COUNTERS, ErrorCode, State, address_of
 from coprune_hw.gateware.accelerator import TOP_NAME, to_verilog
+from coprune_sim.cycle_model.attribution import layer_of_instructions
+from coprune_sim.cycle_model.result import InstructionTiming
 
 from .host import control_word, decode_status
 from .toolchain import SOURCES, Model, build_model, keep
+from .waveform import TRACE_FILE, Trace, mark_traced, vcd_to_fst
 
 PROGRAM_ADDRESS = 0x0001_0000
 """Where the program image lies in the simulated memory; not 0, so that the base address counts."""
@@ -66,6 +70,8 @@ class CosimImage:
     state : State
         DONE or ERROR.
     error : ErrorCode
+    timeline : tuple of InstructionTiming
+        When the instructions ran, in program order; empty where the machine stopped with an error.
     """
 
     output: np.ndarray
@@ -74,6 +80,7 @@ class CosimImage:
     marks: list[dict]
     state: State
     error: ErrorCode
+    timeline: tuple[InstructionTiming, ...]
 
 
 @dataclass(frozen=True)
@@ -89,12 +96,15 @@ class CosimRun:
         Wall time that they took.
     build_seconds : float
         Wall time of the Verilator build; 0 where it was in the cache.
+    waveform : bytes or None
+        An FST file of the first image, if one was asked for.
     """
 
     images: list[CosimImage]
     simulated_cycles: int
     simulation_seconds: float
     build_seconds: float
+    waveform: bytes | None
 
     @property
     def cycles_per_second(self) -> float:
@@ -121,6 +131,7 @@ def build_accelerator(
     *,
     verilog: str | None = None,
     memory_bytes: int = SMALLEST_MEMORY_BYTES,
+    trace: Trace | None = None,
     build_folder: Path | None = None,
 ) -> Model:
     """Build the co-simulation of an accelerator.
@@ -132,23 +143,33 @@ def build_accelerator(
         A module `coprune_accelerator` instead of the gateware.
     memory_bytes : int
         Of the simulated memory.
+    trace : Trace, optional
+        The signals of a waveform.
     build_folder : Path, optional
         Where to keep the build, instead of the user's cache folder.
 
     Raises
     ------
+    ValueError
+        There is no such unit to trace.
     RuntimeError
         The build failed; with the end of its log.
     """
+    if verilog is None:
+        verilog = accelerator_verilog(config)
+    if trace is not None:
+        verilog = mark_traced(verilog, unit=trace.unit)
     return build_model(
         [SOURCES / name for name in ("bench.vlt", "memory.v", "bench.v")],
         top="bench",
-        verilog=accelerator_verilog(config) if verilog is None else verilog,
+        verilog=verilog,
         parameters={
             "BUS_BITS": config.bus_bits,
             "WORD_BITS": config.word_bits,
             "MEMORY_BYTES": memory_bytes,
+            "TRACE": int(trace is not None),
         },
+        trace=trace is not None,
         folder=build_folder,
     )
 
@@ -162,6 +183,7 @@ def run(
     seed: int | None = None,
     error_address: int | None = None,
     timeout_cycles: int | None = None,
+    trace: Trace | None = None,
     build_folder: Path | None = None,
     image_override: bytes | None = None,
     verilog: str | None = None,
@@ -182,6 +204,8 @@ def run(
         Byte offset from the program's base address; bursts that touch it are answered by SLVERR.
     timeout_cycles : int, optional
         Of one image; by default far more than the program can take.
+    trace : Trace, optional
+        Make a waveform of the first image.
     build_folder : Path, optional
         Where to keep the build, instead of the user's cache folder.
     image_override : bytes, optional
@@ -192,7 +216,8 @@ def run(
     Raises
     ------
     ValueError
-        An input has another shape or dtype than the program's, or there is none.
+        An input has another shape or dtype than the program's, or there is none; there is no such
+        unit to trace, or the program ends before the window begins.
     RuntimeError
         The build or the simulation failed, the machine did not end within `timeout_cycles`, or it
         broke a rule of AXI.
@@ -201,15 +226,20 @@ def run(
         raise ValueError(f"memory must be 'internal' or 'cocotbext', not {memory!r}")
     if not inputs:
         raise ValueError("inputs must hold at least one image")
-    image = program.image if image_override is None else image_override
-    memory_bytes = memory_size(image)
+    if image_override is not None:
+        program = replace(program, image=image_override)
+    memory_bytes = memory_size(program.image)
     timeout_cycles = timeout_cycles or default_timeout_cycles(program, latency=latency)
     model = build_accelerator(
-        program.config, verilog=verilog, memory_bytes=memory_bytes, build_folder=build_folder
+        program.config,
+        verilog=verilog,
+        memory_bytes=memory_bytes,
+        trace=trace,
+        build_folder=build_folder,
     )
     with tempfile.TemporaryDirectory(prefix="coprune-cosim-") as temporary:
         folder = Path(temporary)
-        write_images(program, image, inputs, folder=folder)
+        write_images(program, inputs, folder=folder)
         request = {
             "memory": memory,
             "memory_bytes": memory_bytes,
@@ -221,7 +251,7 @@ def run(
             ),
             "error_address": None if error_address is None else PROGRAM_ADDRESS + error_address,
             "program_address": PROGRAM_ADDRESS,
-            "program_bytes": len(image),
+            "program_bytes": len(program.image),
             "images": len(inputs),
             "input_offset": program.input.offset,
             "input_bytes": program.input.size_bytes,
@@ -231,12 +261,23 @@ def run(
         }
         (folder / "request.json").write_text(json.dumps(request), encoding="utf-8")
         model.run_cocotb(
-            "coprune_sim.cosim.bench", folder=folder, timeout_seconds=LONGEST_RUN_SECONDS
+            "coprune_sim.cosim.bench",
+            folder=folder,
+            timeout_seconds=LONGEST_RUN_SECONDS,
+            plusargs=[] if trace is None else trace.plusargs(),
         )
         response = json.loads((folder / "response.json").read_text(encoding="utf-8"))
-        return _collect_run(
+        result = _collect_run(
             program, response, folder=folder, model=model, timeout_cycles=timeout_cycles
         )
+        if trace is None:
+            return result
+        if not (folder / TRACE_FILE).exists():
+            raise ValueError(
+                f"the window to trace begins at cycle {trace.begin}, but the program takes "
+                f"{result.images[0].counters['cycles']}"
+            )
+        return replace(result, waveform=vcd_to_fst(folder / TRACE_FILE, begin=trace.begin))
 
 
 def run_cpp(
@@ -261,7 +302,7 @@ def run_cpp(
     ports = settings(latency=latency, seed=seed, error_address=None, timeout_cycles=timeout_cycles)
     with tempfile.TemporaryDirectory(prefix="coprune-cosim-") as temporary:
         folder = Path(temporary)
-        write_images(program, program.image, inputs, folder=folder)
+        write_images(program, inputs, folder=folder)
         lines = model.run_driver(
             _driver_script(program, ports=ports, images=len(inputs)),
             folder=folder,
@@ -347,11 +388,9 @@ def settings(
     }
 
 
-def write_images(
-    program: MachineProgram, image: bytes, inputs: Sequence[np.ndarray], *, folder: Path
-) -> None:
+def write_images(program: MachineProgram, inputs: Sequence[np.ndarray], *, folder: Path) -> None:
     """Write load_0.bin, the program image, and load_1.bin and on, the inputs."""
-    (folder / "load_0.bin").write_bytes(image)
+    (folder / "load_0.bin").write_bytes(program.image)
     for index, tensor in enumerate(inputs, start=1):
         (folder / f"load_{index}.bin").write_bytes(program.input.pack(tensor))
 
@@ -365,6 +404,29 @@ def read_drained(path: Path, *, lanes: int) -> DrainedWords:
         address=records["address"].astype(np.int64),
         word=np.ascontiguousarray(records["word"]),
     )
+
+
+def read_timeline(path: Path, program: MachineProgram) -> tuple[InstructionTiming, ...]:
+    """Read a timeline_<index>.bin of `bench.v`, of a run of the whole program."""
+    events = np.fromfile(path, np.dtype([("cycle", "<u4"), ("flags", "<u4")]))
+    cycles = events["cycle"].astype(np.int64)
+    layers = layer_of_instructions(program)
+    indices = {opcode: [] for opcode in Opcode}
+    for index, instruction in enumerate(program.instructions()):
+        indices[instruction["prefix"]["opcode"]].append(index)
+    timings = []
+    for unit, opcode in enumerate((Opcode.LOAD, Opcode.EXECUTE, Opcode.STORE)):
+        taken, completed, waiting = (
+            (events["flags"] >> (3 * action + unit) & 1).astype(bool) for action in range(3)
+        )
+        waited = np.concatenate([[False], waiting[:-1]])
+        # Before every event, the cycle in which the wait that it may end began.
+        wait_begins = np.maximum.accumulate(np.where(waiting & ~waited, cycles, 0))
+        ready = np.where(waited, wait_begins, cycles)
+        columns = (ready[taken].tolist(), cycles[taken].tolist(), cycles[completed].tolist())
+        for index, *times in zip(indices[opcode], *columns, strict=True):
+            timings.append(InstructionTiming(index, opcode, layers[index], *times))
+    return tuple(sorted(timings, key=lambda timing: timing.index))
 
 
 def _collect_run(
@@ -385,6 +447,7 @@ def _collect_run(
         simulated_cycles=sum(result["cycles"] for result in response),
         simulation_seconds=sum(result["seconds"] for result in response),
         build_seconds=model.build_seconds,
+        waveform=None,
     )
 
 
@@ -403,6 +466,10 @@ def _refuse_failure(result: dict, *, index: int, timeout_cycles: int) -> None:
 def _collect_image(
     program: MachineProgram, result: dict, *, index: int, folder: Path
 ) -> CosimImage:
+    state = State(result["state"])
+    timeline = ()
+    if state == State.DONE:
+        timeline = read_timeline(folder / f"timeline_{index}.bin", program)
     return CosimImage(
         output=program.output.unpack((folder / f"dump_{index}.bin").read_bytes()),
         drained=read_drained(folder / f"observe_{index}.bin", lanes=program.config.lanes),
@@ -411,6 +478,7 @@ def _collect_image(
             {"layer": record.name, **counters}
             for record, counters in zip(program.layers, result["marks"], strict=True)
         ],
-        state=State(result["state"]),
+        state=state,
         error=ErrorCode(result["error"]),
+        timeline=timeline,
     )

@@ -215,9 +215,15 @@ class Model:
     build_seconds: float
 
     def run_cocotb(
-        self, module: str, *, folder: Path, timeout_seconds: float, testcase: str | None = None
+        self,
+        module: str,
+        *,
+        folder: Path,
+        timeout_seconds: float,
+        testcase: str | None = None,
+        plusargs: Sequence[str] = (),
     ) -> None:
-        """Run the cocotb tests of a Python module with the plusarg ``+folder``.
+        """Run the cocotb tests of a Python module with the plusarg ``+folder`` and others.
 
         Raises
         ------
@@ -235,7 +241,7 @@ class Model:
                 testcase=testcase,
                 build_dir=self.folder,
                 test_dir=folder,
-                plusargs=[f"+folder={folder}"],
+                plusargs=[f"+folder={folder}", *plusargs],
                 results_xml=str(results),
                 log_file=log,
                 seed=0,
@@ -300,6 +306,7 @@ def build_model(
     top: str,
     verilog: str = "",
     parameters: Mapping[str, int] | None = None,
+    trace: bool = False,
     folder: Path | None = None,
 ) -> Model:
     """Build a Verilator model for cocotb, or find it in the cache.
@@ -314,6 +321,8 @@ def build_model(
         Further Verilog source.
     parameters : mapping, optional
         Of the top module.
+    trace : bool
+        Make a model that can write waveforms, and is slower.
     folder : Path, optional
         Where to keep the build, instead of the user's cache folder.
 
@@ -324,7 +333,7 @@ def build_model(
     """
     toolchain = find_toolchain()
     parameters = dict(parameters or {})
-    tools = [toolchain.version, str(toolchain.root), VERILATOR_FLAGS, MAKE_VARIABLES]
+    tools = [toolchain.version, str(toolchain.root), VERILATOR_FLAGS, MAKE_VARIABLES, trace]
     tools += [str(cocotb_tools.config.libs_dir), sys.version]
     design = [top, verilog, *(path.read_text(encoding="utf-8") for path in sources)]
     digest = _digest([*tools, *design, sorted(parameters.items())])
@@ -347,6 +356,7 @@ def build_model(
                 build_args=list(VERILATOR_FLAGS),
                 build_dir=path,
                 timescale=("1ns", "1ps"),
+                waves=trace,
                 log_file=log,
             )
         with keep(runtime.name, folder=folder) as (objects, exists):

@@ -8,9 +8,11 @@ from __future__ import annotations
 import contextlib
 import io
 import logging
+import re
 import sys
 import time
 import warnings
+from itertools import zip_longest
 from pathlib import Path
 from typing import Annotated, Optional
 
@@ -21,6 +23,7 @@ import coprune
 from coprune import atomic_file
 from coprune.cli import tables
 from coprune_hw.contract import AcceleratorConfig
+from coprune_sim.cycle_model import MemoryModel
 
 app = typer.Typer(
     name="coprune",
@@ -198,18 +201,51 @@ def cosim(
             metavar="SEED", min=0, max=2**31 - 1, help="Pause every AXI channel at random."
         ),
     ] = None,
+    timeline: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option(
+            metavar="FILE",
+            help="Write when every instruction ran, in the trace format that Perfetto opens.",
+            callback=_check_writable,
+        ),
+    ] = None,
+    trace: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option(
+            metavar="FILE",
+            help="Write an FST waveform of the first image.",
+            callback=_check_writable,
+        ),
+    ] = None,
+    trace_unit: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(
+            metavar="NAME",
+            help="All signals of fetcher, sequencer, ...; else pins and the ports of all units.",
+        ),
+    ] = None,
+    trace_window: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(metavar="BEGIN:END", help="Cycles since the start; else all of them."),
+    ] = None,
     data: DataFolder = None,
     inputs: InputFile = None,
     json: JsonPath = None,
 ) -> None:
     """Run the RTL: is every layer equal, and how many cycles does it take?"""
     program = coprune.load(file)
+    if trace is None and (trace_unit is not None or trace_window is not None):
+        raise ValueError("--trace-unit and --trace-window need --trace FILE")
     from coprune.cli.images import find_images
+    from coprune_sim.cosim.waveform import Trace
 
+    traced = None
+    if trace is not None:
+        traced = Trace(trace_unit, **_read_window(trace_window))
     found = find_images(program, count=images, folder=data, file=inputs)
     with tables.progress_console.status("running the RTL (the first time builds the simulation)"):
         result = program.cosim(
-            found.inputs, memory=memory, latency_cycles=latency, stall_seed=stalls
+            found.inputs, memory=memory, latency_cycles=latency, stall_seed=stalls, trace=traced
         )
     total = result.total
     if layers:
@@ -228,6 +264,12 @@ def cosim(
         f"{result.cycles_per_second:,.0f} cycles/s",
         style="red" if unequal else None,
     )
+    if timeline is not None:
+        from coprune_sim.chrome_trace import chrome_trace
+
+        tables.write_json(timeline, chrome_trace(result.timeline, program.machine))
+    if trace is not None:
+        atomic_file.write(trace, result.waveform)
     tables.write_json(json, {"images": images, **tables.describe_result(result)})
     if unequal:
         raise typer.Exit(1)
@@ -270,14 +312,79 @@ def info(file: ProgramPath, json: JsonPath = None) -> None:
     lines["compression"] = _compression(described)
     for name, value in lines.items():
         tables.show(f"{name:>27}: {value}")
-    counted = program.cycles()
-    tables.show_layers(
-        "cycles counted from the program",
-        counted.layers,
-        counted.total,
-        multipliers=program.config.multipliers,
-    )
     tables.write_json(json, described)
+
+
+@app.command()
+def cycles(
+    file: ProgramPath,
+    latency: Annotated[int, typer.Option(min=0, help="Cycles of the memory.")] = 20,
+    rtl: Annotated[
+        bool, typer.Option("--rtl", help="Measure them on the RTL, too, and show the difference.")
+    ] = False,
+    json: JsonPath = None,
+) -> None:
+    """Show the cycles of every layer, its floor, and what it waits for."""
+    program = coprune.load(file)
+    table = program.cycles(MemoryModel(latency, latency))
+    measured = None
+    if rtl:
+        with tables.progress_console.status(
+            "running the RTL (the first time builds the simulation)"
+        ):
+            measured = program.measure_cycles(latency)
+    tables.show_cycles(
+        f"{program.network} on {program.config.name}, bus of {program.config.bus_bits} bits, "
+        f"latency {latency}",
+        table,
+        measured=measured,
+    )
+    described = tables.describe_result(table)
+    if measured is not None:
+        described["rtl"] = {"layers": measured[0], "total": measured[1]}
+    tables.write_json(json, described)
+    if measured is not None and measured[1] != table.total.cycles:
+        raise typer.Exit(1)
+
+
+@app.command()
+def report(
+    files: Annotated[
+        list[Path],
+        typer.Argument(metavar="FILE [FILE]", help="A program file, or two to compare."),
+    ],
+    output: Annotated[
+        Path,
+        typer.Option(
+            "-o", "--output", metavar="FILE", help="The page, .html.", callback=_check_writable
+        ),
+    ],
+    latency: Annotated[int, typer.Option(min=0, help="Cycles of the memory behind the bus.")] = 20,
+    measured: Annotated[
+        Optional[list[Path]],  # noqa: UP045
+        typer.Option(
+            metavar="FILE",
+            help="A timeline by cosim --timeline, shown beside the model's; one a program.",
+        ),
+    ] = None,
+    json: JsonPath = None,
+) -> None:
+    """Write a page about a program, or two side by side: cycles, roofline, timeline, memory."""
+    from coprune.report import Subject, write_report
+    from coprune_sim.cycle_model import MemoryModel
+
+    timelines = measured or []
+    if len(timelines) not in (0, len(files)):
+        raise ValueError(f"{len(files)} program(s) need as many --measured, not {len(timelines)}")
+    subjects = [
+        Subject(coprune.load(file), file.name, timeline)
+        for file, timeline in zip_longest(files, timelines)
+    ]
+    memory = MemoryModel(latency_cycles=latency, write_latency_cycles=latency)
+    content = write_report(subjects, output, memory=memory)
+    cycles = " and ".join(f"{program['total']['cycles']:,}" for program in content["programs"])
+    tables.show(f"{output}: {cycles} cycles, {output.stat().st_size:,} bytes")
+    tables.write_json(json, content)
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -303,6 +410,20 @@ def main(arguments: list[str] | None = None) -> None:
     if code == INTERRUPTED:
         _fail("interrupted")
     sys.exit(code or 0)
+
+
+def _read_window(text: str | None) -> dict[str, int]:
+    """Bounds of a window of cycles, of those that are given."""
+    if text is None:
+        return {}
+    match = re.fullmatch(r"(\d*):(\d*)", text)
+    if match is None:
+        raise ValueError(f"--trace-window must be BEGIN:END in cycles, not {text!r}")
+    return {
+        name: int(bound)
+        for name, bound in zip(("begin", "end"), match.groups(), strict=True)
+        if bound
+    }
 
 
 def _compression(described: dict) -> str:

@@ -15,7 +15,9 @@ from rich.table import Table
 from rich.text import Text
 
 from coprune import atomic_file
-from coprune.program import CosimResult, CycleTable, LayerResult, Program, TotalResult
+from coprune.program import Program
+from coprune.results import CosimResult, CycleTable, LayerCycles, LayerResult, TotalResult
+from coprune_sim.cycle_model import WAIT_CAUSES
 
 WIDEST_TABLE = 1000
 
@@ -60,21 +62,74 @@ def show_table(
 def show_layers(
     title: str, layers: Sequence[LayerResult], total: TotalResult, *, multipliers: int
 ) -> None:
-    """Print cycles per layer and in total."""
-    headings = ["layer", "op", " MACs", " non-zero", " slots", " cycles", " use"]
+    """Print what the RTL's counters say of every layer, and whether it is equal."""
+    headings = ["layer", "op", " MACs", " non-zero", " slots", " cycles", " use", "equal"]
     rows = []
     for layer in layers:
         use = layer.nonzero_macs / (multipliers * layer.cycles) if layer.cycles else 0
         row = [layer.name, layer.op, f"{layer.macs:,}", f"{layer.nonzero_macs:,}"]
-        rows.append([*row, f"{layer.slots:,}", f"{layer.cycles:,}", f"{use:.0%}"])
+        row += [f"{layer.slots:,}", f"{layer.cycles:,}", f"{use:.0%}"]
+        rows.append([*row, "yes" if layer.equal else Text("NO", style="red")])
     slots = sum(layer.slots for layer in layers)
     row = ["total", "", f"{total.macs:,}", f"{total.nonzero_macs:,}", f"{slots:,}"]
     rows += [[], [*row, f"{total.cycles:,}", f"{total.multiplier_use:.0%}"]]
-    if layers[0].equal is not None:
-        headings.append("equal")
-        for row, layer in zip(rows, layers, strict=False):
-            row.append("yes" if layer.equal else Text("NO", style="red"))
     show_table(title, headings=headings, rows=rows)
+
+
+def show_cycles(
+    title: str, table: CycleTable, *, measured: tuple[Sequence[int], int] | None = None
+) -> None:
+    """Print the cycles of every layer, what its floor is, and what it waits for.
+
+    Parameters
+    ----------
+    title : str
+    table : CycleTable
+    measured : (sequence of int, int)
+        Cycles of every layer and in total on the RTL, for two columns more.
+    """
+    total = table.total
+    causes = [cause for cause in WAIT_CAUSES if any(layer.waits[cause] for layer in table.layers)]
+    headings = ["layer", "op", " MACs", " non-zero", " cycles", " floor", " ratio", "limit", " use"]
+    headings += [" slots", *(f" {cause}" for cause in causes), " drain-bound", " kB"]
+    rows = []
+    for layer in table.layers:
+        row = [layer.name, layer.op, f"{layer.macs:,}", f"{layer.nonzero_macs:,}"]
+        row += [f"{layer.cycles:,}", f"{layer.floor_cycles:,}", _ratio(layer), layer.limit]
+        row += [f"{layer.multiplier_use:.0%}", f"{layer.slots:,}"]
+        row += [f"{layer.waits[cause]:,}" for cause in causes]
+        row.append(f"{layer.drain_bound_tiles:,} of {layer.tiles:,}")
+        rows.append([*row, f"{(layer.load_bytes + layer.store_bytes) / 1000:.1f}"])
+    computed = sum(layer.cycles for layer in table.layers)
+    rows.append(["output", "store", "", "", f"{total.cycles - computed:,}"])
+    row = ["total", "", f"{total.macs:,}", f"{total.nonzero_macs:,}", f"{total.cycles:,}"]
+    row += [f"{total.floor_cycles:,}", _ratio(total), total.limit, f"{total.multiplier_use:.0%}"]
+    row.append(f"{sum(layer.slots for layer in table.layers):,}")
+    row += [f"{sum(layer.waits[cause] for layer in table.layers):,}" for cause in causes]
+    drain_bound = sum(layer.drain_bound_tiles for layer in table.layers)
+    row.append(f"{drain_bound:,} of {sum(layer.tiles for layer in table.layers):,}")
+    moved = sum(layer.load_bytes + layer.store_bytes for layer in table.layers)
+    row.append(f"{moved / 1000:.1f}")
+    if measured is not None:
+        headings[5:5] = [" RTL", " difference"]
+        counted = [*(layer.cycles for layer in table.layers), total.cycles - computed]
+        cycles, total_cycles = measured
+        cycles = [*cycles, total_cycles - sum(cycles)]
+        for line, model, rtl in zip(rows, counted, cycles, strict=True):
+            line[5:5] = _compare(model, rtl)
+        row[5:5] = _compare(total.cycles, total_cycles)
+    show_table(title, headings=headings, rows=[*rows, [], row])
+    for cause in causes:
+        show(f"{cause:>10}: {WAIT_CAUSES[cause]}")
+
+
+def _ratio(result: LayerCycles | TotalResult) -> str:
+    return f"{result.cycles / result.floor_cycles:.2f}" if result.floor_cycles else ""
+
+
+def _compare(model: int, rtl: int) -> list[str | Text]:
+    difference = model - rtl
+    return [f"{rtl:,}", Text(f"{difference:+,}", style="red") if difference else "0"]
 
 
 def progress(items: Sequence[_Item], *, description: str) -> Iterable[_Item]:
@@ -92,8 +147,11 @@ def describe_result(result: CosimResult | CycleTable) -> dict:
     """What the JSON says of layers and total."""
     described = {
         "layers": [asdict(layer) for layer in result.layers],
-        "total": asdict(result.total),
+        "total": {**asdict(result.total), "floor_cycles": result.total.floor_cycles},
     }
+    if isinstance(result, CycleTable):
+        for row, layer in zip(described["layers"], result.layers, strict=True):
+            row["floor_cycles"] = layer.floor_cycles
     if isinstance(result, CosimResult):
         described["equal"] = result.equal
         described["counters"] = result.counters

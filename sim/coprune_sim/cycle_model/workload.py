@@ -1,0 +1,100 @@
+"""What the cycle model walks: a program's instructions, and where blocks begin in its slots."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from coprune_hw.contract.config import AcceleratorConfig
+from coprune_hw.contract.instructions import LoadKind, Opcode
+from coprune_hw.contract.parameters import PARAMETER_BYTES
+from coprune_hw.contract.program import LayerRecord, MachineProgram
+from coprune_hw.contract.slots import begins_block, slot_bytes
+
+
+@dataclass(frozen=True)
+class Workload:
+    """A program as the cycle model sees it: nothing of its weights but where blocks begin.
+
+    Parameters
+    ----------
+    config : AcceleratorConfig
+    instructions : list of dict
+        HEADER to END, as `coprune_hw.contract.instructions.decode_instruction` gives them.
+    layers : tuple of LayerRecord
+    image_bytes : int
+        Of the memory image.
+    find_blocks : callable
+        From a LOAD of slots to a bool array, one for every slot: it begins a block.
+    """
+
+    config: AcceleratorConfig
+    instructions: list[dict]
+    layers: tuple[LayerRecord, ...]
+    image_bytes: int
+    find_blocks: Callable[[dict], np.ndarray]
+
+    @classmethod
+    def from_program(cls, program: MachineProgram) -> Workload:
+        """The workload of a packed program."""
+        lanes = program.config.lanes
+
+        def find_blocks(load: dict) -> np.ndarray:
+            size = load["count"] * slot_bytes(lanes)
+            return begins_block(program.image[load["source"] :][:size], lanes=lanes)
+
+        return cls(
+            config=program.config,
+            instructions=program.instructions(),
+            layers=program.layers,
+            image_bytes=len(program.image),
+            find_blocks=find_blocks,
+        )
+
+    def of_unit(self, unit: Opcode) -> list[dict]:
+        """A unit's instructions, in order."""
+        return [
+            instruction
+            for instruction in self.instructions
+            if instruction["prefix"]["opcode"] == unit
+        ]
+
+    @cached_property
+    def _slot_loads(self) -> list[dict]:
+        """For every EXECUTE the LOAD of its slots: the last one before it to its address."""
+        loads: dict[int, dict] = {}
+        found = []
+        for instruction in self.instructions:
+            opcode = instruction["prefix"]["opcode"]
+            if opcode == Opcode.LOAD and instruction["kind"] == LoadKind.SLOTS:
+                loads[instruction["place"]["base"]] = instruction
+            elif opcode == Opcode.EXECUTE:
+                found.append(loads[instruction["slot_base"]])
+        return found
+
+    def blocks_of(self, execute: int) -> np.ndarray:
+        """Which slots of an EXECUTE begin a block, counted among all EXECUTE instructions."""
+        return self.find_blocks(self._slot_loads[execute])
+
+
+def chunks_of(load: dict, config: AcceleratorConfig) -> tuple[int, int]:
+    """Size in bytes and number of what a LOAD writes: slot words, parameter records or pixels."""
+    kind = load["kind"]
+    if kind == LoadKind.SLOTS:
+        return slot_bytes(config.lanes), load["count"]
+    if kind == LoadKind.PARAMETERS:
+        return PARAMETER_BYTES, load["count"]
+    return load["pixel_bytes"], load["window"]["rows"] * load["window"]["width"]
+
+
+def transfer_beats(instruction: dict, config: AcceleratorConfig) -> int:
+    """Beats that a LOAD or STORE moves on the bus."""
+    if instruction["prefix"]["opcode"] == Opcode.LOAD:
+        size, count = chunks_of(instruction, config)
+    else:
+        window = instruction["window"]
+        size, count = config.lanes, window["rows"] * window["width"]
+    return -(-size * count // config.bus_bytes)

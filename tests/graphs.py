@@ -160,6 +160,35 @@ def random_graph(*, seed: int) -> IntegerGraph:
     return builder.graph()
 
 
+def single_layer_graph(*, seed: int) -> IntegerGraph:
+    """One convolution with random size, channels, groups, kernel, stride, dilation and density."""
+    rng = np.random.default_rng(seed)
+    while True:
+        size = tuple(int(extent) for extent in rng.integers(1, 20, 2))
+        groups, stride = int(rng.choice([1, 1, 1, 2, 3])), int(rng.choice([1, 1, 2, 4]))
+        inputs = groups * int(rng.integers(1, 40 // groups + 1))
+        outputs = groups * int(rng.integers(1, 60 // groups + 1))
+        kernel = tuple(int(extent) for extent in rng.integers(1, 6, 2))
+        dilation = tuple(int(factor) for factor in rng.integers(1, 4, 2))
+        reach = [factor * (taps - 1) for factor, taps in zip(dilation, kernel, strict=True)]
+        padding = tuple(int(rng.integers(0, extent // 2 + 1)) for extent in reach)
+        output = [
+            (extent + 2 * pad - further - 1) // stride + 1
+            for extent, pad, further in zip(size, padding, reach, strict=True)
+        ]
+        # Taps further away than a slot's shifts reach are another test's.
+        if min(output) >= 1 and max(reach) <= 8:
+            break
+    builder = GraphBuilder(inputs, size, seed=seed)
+    density = float(rng.uniform(0.02, 1))
+    weight = builder.weight(outputs, inputs // groups, *kernel, density=density)
+    source = Source(
+        "input", weight, groups=groups, stride=stride, padding=padding, dilation=dilation
+    )
+    builder.add(source, size=output)
+    return builder.graph()
+
+
 def draw_channels(rng: np.random.Generator) -> int:
     """A number of channels that groups divide and lanes need not."""
     return 6 * int(rng.integers(1, 6))

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from coprune import program_file
-from coprune.results import CosimResult, CycleTable, LayerCycles, LayerResult, TotalResult
+from coprune.results import CosimResult, CycleTable, LayerResult, tabulate, total_result
 from coprune_hw.contract import AcceleratorConfig
 from coprune_hw.contract.arithmetic import dequantize, quantize
 from coprune_hw.contract.instructions import LoadKind, Opcode
@@ -19,9 +19,8 @@ from coprune_hw.contract.parameters import PARAMETER_BYTES
 from coprune_hw.contract.program import MachineProgram, collect_layers
 from coprune_hw.contract.registers import ERROR_MEANING, State
 from coprune_hw.contract.slots import slot_bytes
-from coprune_sim.cycle_model import LayerTiming, MemoryModel, count_cycles
-from coprune_sim.cycle_model.workload import transfer_beats
-from coprune_sim.graph import IntegerGraph, Layer
+from coprune_sim.cycle_model import MemoryModel, Workload
+from coprune_sim.graph import IntegerGraph
 
 # PyTorch takes seconds to import, so only the functions that compile or run a network do.
 if TYPE_CHECKING:
@@ -97,6 +96,24 @@ def compile_graph(
     return Program(
         graph, machine, network, graph.output.shape if output_shape is None else output_shape
     )
+
+
+def count_cycles(
+    graph: IntegerGraph,
+    accelerator: AcceleratorConfig,
+    memory: MemoryModel | None = None,
+    *,
+    skip_zeros: bool = True,
+) -> CycleTable:
+    """Count the cycles of an integer graph on an accelerator, without packing its weights.
+
+    The result is that of ``compile_graph(graph, accelerator).cycles(memory)``.
+    """
+    from coprune.compiler.lowering import plan, transform
+
+    graph = transform(graph)
+    workload = plan(graph, accelerator, skip_zeros=skip_zeros).workload
+    return tabulate(graph, workload, memory)
 
 
 def _output_shape(model: nn.Module | ExportedProgram, image: torch.Tensor) -> tuple[int, ...]:
@@ -286,7 +303,11 @@ class Program:
             outputs=self._finish(outputs, integer=False),
             equal=all(equal.values()),
             layers=layers,
-            total=self._total(run.images[0].counters["cycles"]),
+            total=total_result(
+                self.graph,
+                Workload.from_program(self.machine),
+                cycles=run.images[0].counters["cycles"],
+            ),
             counters=run.images[0].counters,
             cycles_per_second=run.cycles_per_second,
             timeline=run.images[0].timeline,
@@ -317,12 +338,7 @@ class Program:
         memory : MemoryModel
             What lies behind the bus; by default one with the latencies of `cosim`.
         """
-        timing = count_cycles(self.machine, memory)
-        layers = tuple(
-            self._layer_cycles(layer, counted)
-            for layer, counted in zip(self.graph.layers, timing.layers, strict=True)
-        )
-        return CycleTable(layers, self._total(timing.cycles), timing)
+        return tabulate(self.graph, Workload.from_program(self.machine), memory)
 
     @cached_property
     def _simulator(self) -> Simulator:
@@ -337,25 +353,6 @@ class Program:
         tensor = self.graph.output
         real = dequantize(outputs.astype(np.float32), scale=tensor.scale, zero=tensor.zero)
         return real.astype(np.float32)
-
-    def _layer_cycles(self, layer: Layer, counted: LayerTiming) -> LayerCycles:
-        multipliers, bus_bytes = self.config.multipliers, self.config.bus_bytes
-        return LayerCycles(
-            name=layer.name,
-            op=layer.operation,
-            macs=layer.macs,
-            nonzero_macs=layer.nonzero_macs,
-            slots=counted.slots,
-            cycles=counted.cycles,
-            tiles=counted.tiles,
-            drain_bound_tiles=counted.drain_bound_tiles,
-            waits=counted.waits,
-            load_bytes=counted.load_bytes,
-            store_bytes=counted.store_bytes,
-            compute_floor_cycles=-(-layer.nonzero_macs // multipliers),
-            bus_floor_cycles=max(counted.load_bytes, counted.store_bytes) // bus_bytes,
-            multiplier_use=layer.nonzero_macs / (multipliers * counted.cycles),
-        )
 
     def _layer_results(
         self, cycles: Sequence[int], *, equal: dict[str, bool]
@@ -373,23 +370,4 @@ class Program:
             for layer, record, layer_cycle in zip(
                 self.graph.layers, self.machine.layers, cycles, strict=True
             )
-        )
-
-    def _total(self, cycles: int) -> TotalResult:
-        nonzero_macs = sum(layer.nonzero_macs for layer in self.graph.layers)
-        multipliers = self.config.multipliers
-        return TotalResult(
-            macs=sum(layer.macs for layer in self.graph.layers),
-            nonzero_macs=nonzero_macs,
-            cycles=cycles,
-            compute_floor_cycles=-(-nonzero_macs // multipliers),
-            bus_floor_cycles=max(
-                sum(
-                    transfer_beats(instruction, self.config)
-                    for instruction in self.machine.instructions()
-                    if instruction["prefix"]["opcode"] == unit
-                )
-                for unit in (Opcode.LOAD, Opcode.STORE)
-            ),
-            multiplier_use=nonzero_macs / (multipliers * cycles),
         )

@@ -6,7 +6,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from coprune_sim.cycle_model.result import InstructionTiming, ProgramTiming
+from coprune_hw.contract.instructions import Opcode
+from coprune_sim.cycle_model import (
+    InstructionTiming,
+    MemoryModel,
+    ProgramTiming,
+    Workload,
+    count_cycles,
+)
+from coprune_sim.graph import IntegerGraph
 
 
 @dataclass(frozen=True)
@@ -120,6 +128,57 @@ class CycleTable:
     layers: tuple[LayerCycles, ...]
     total: TotalResult
     timing: ProgramTiming
+
+
+def tabulate(
+    graph: IntegerGraph, workload: Workload, memory: MemoryModel | None = None
+) -> CycleTable:
+    """Count a workload's cycles, and hold those of every layer against its work.
+
+    Parameters
+    ----------
+    graph : IntegerGraph
+        Its layers are the workload's.
+    workload : Workload
+    memory : MemoryModel
+        By default one with the latencies that `MemoryModel` has by default.
+    """
+    timing = count_cycles(workload, memory)
+    multipliers, bus_bytes = workload.config.multipliers, workload.config.bus_bytes
+    layers = tuple(
+        LayerCycles(
+            name=layer.name,
+            op=layer.operation,
+            macs=layer.macs,
+            nonzero_macs=layer.nonzero_macs,
+            slots=counted.slots,
+            cycles=counted.cycles,
+            tiles=counted.tiles,
+            drain_bound_tiles=counted.drain_bound_tiles,
+            waits=counted.waits,
+            load_bytes=counted.load_bytes,
+            store_bytes=counted.store_bytes,
+            compute_floor_cycles=-(-layer.nonzero_macs // multipliers),
+            bus_floor_cycles=max(counted.load_bytes, counted.store_bytes) // bus_bytes,
+            multiplier_use=layer.nonzero_macs / (multipliers * counted.cycles),
+        )
+        for layer, counted in zip(graph.layers, timing.layers, strict=True)
+    )
+    return CycleTable(layers, total_result(graph, workload, cycles=timing.cycles), timing)
+
+
+def total_result(graph: IntegerGraph, workload: Workload, *, cycles: int) -> TotalResult:
+    """Hold a network's cycles against its work."""
+    nonzero_macs = sum(layer.nonzero_macs for layer in graph.layers)
+    multipliers = workload.config.multipliers
+    return TotalResult(
+        macs=sum(layer.macs for layer in graph.layers),
+        nonzero_macs=nonzero_macs,
+        cycles=cycles,
+        compute_floor_cycles=-(-nonzero_macs // multipliers),
+        bus_floor_cycles=max(workload.beats(unit) for unit in (Opcode.LOAD, Opcode.STORE)),
+        multiplier_use=nonzero_macs / (multipliers * cycles),
+    )
 
 
 @dataclass(frozen=True)

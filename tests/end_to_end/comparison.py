@@ -8,9 +8,10 @@ import numpy as np
 from coprune.program import compile_graph
 from coprune_hw.contract import AcceleratorConfig
 from coprune_hw.contract.program import MachineProgram, collect_layers
-from coprune_hw.contract.registers import State
+from coprune_hw.contract.registers import COUNTERS, State
 from coprune_sim import reference
 from coprune_sim.cosim.runner import CosimImage
+from coprune_sim.cycle_model import MemoryModel, ProgramTiming, count_cycles
 from coprune_sim.graph import IntegerGraph
 
 
@@ -52,3 +53,19 @@ def assert_rtl_equal(case: Case, image: CosimImage) -> None:
     assert image.state == State.DONE, image.error.name
     layers = collect_layers(case.machine, image.drained)
     assert_layers_equal(layers, image.output, expected=case.expected)
+
+
+def assert_cycles_equal(
+    program: MachineProgram, image: CosimImage, *, latency: int
+) -> ProgramTiming:
+    """The cycle model gives every counter at every mark, and every instruction's cycles."""
+    timing = count_cycles(program, MemoryModel(latency, latency))
+    measured = [{name: mark[name] for name in COUNTERS} for mark in image.marks]
+    for layer, mark in zip(timing.layers, measured, strict=True):
+        assert layer.marks == mark, f"counters at the mark of {layer.name}"
+    assert timing.counters == image.counters
+    assert timing.instructions == image.timeline
+    for layer in timing.layers:
+        assert layer.slots + sum(layer.waits.values()) == layer.cycles
+        assert min(layer.waits.values()) >= 0
+    return timing

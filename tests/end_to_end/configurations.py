@@ -1,5 +1,7 @@
 """Small accelerators that are built and simulated fast."""
 
+from dataclasses import replace
+
 from coprune_hw.contract import AcceleratorConfig
 
 SMALL = AcceleratorConfig(
@@ -27,3 +29,6 @@ NARROW = AcceleratorConfig(
     outstanding_bursts=1,
     mark_depth=32,
 )
+
+WIDE_BUS = replace(SMALL, bus_bits=128, burst_beats=4)
+"""A beat is two words, and more than a parameter record or a slot."""

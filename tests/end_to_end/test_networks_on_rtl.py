@@ -11,7 +11,13 @@ from coprune_sim import machine
 from coprune_sim.cosim import runner
 
 from ..graphs import GRAPHS, random_graph
-from .comparison import Case, assert_layers_equal, assert_rtl_equal, make_case
+from .comparison import (
+    Case,
+    assert_cycles_equal,
+    assert_layers_equal,
+    assert_rtl_equal,
+    make_case,
+)
 from .configurations import NARROW, SMALL
 
 CONFIGS = {"8x4": SMALL, "16x2": NARROW}
@@ -72,6 +78,8 @@ def test_rtl_computes_every_layer_as_the_reference(config, network, memory):
     case = prepare(network, ALL_CONFIGS[config])
     result = runner.run(case.machine, [case.pixels], **MEMORIES[memory])
     assert_rtl_equal(case, result.images[0])
+    if "seed" not in MEMORIES[memory]:
+        assert_cycles_equal(case.machine, result.images[0], **MEMORIES[memory])
 
 
 def test_rtl_computes_an_image_the_same_after_another_one():

@@ -62,6 +62,10 @@ class Workload:
             if instruction["prefix"]["opcode"] == unit
         ]
 
+    def beats(self, unit: Opcode) -> int:
+        """Beats that all LOAD or all STORE instructions move on the bus."""
+        return sum(transfer_beats(instruction, self.config) for instruction in self.of_unit(unit))
+
     @cached_property
     def _slot_loads(self) -> list[dict]:
         """For every EXECUTE the LOAD of its slots: the last one before it to its address."""

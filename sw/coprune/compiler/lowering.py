@@ -13,7 +13,7 @@ from coprune_hw.contract.program import MachineProgram, Region
 from coprune_sim.graph import IntegerGraph, Layer, Source, Tensor
 from coprune_sim.reference import ACTIVATION_REACH, worst_sum
 
-from .memory_image import assemble
+from .memory_image import ImagePlan, assemble, plan_image
 from .placement import check_geometry, place_tensors
 from .schedule import LayerWork, schedule_layers
 from .streams import LayerStreams, build_streams, place_streams
@@ -55,6 +55,14 @@ def lower(
     OverflowError
         A size or a parameter does not fit its field.
     """
+    return assemble(plan(graph, config, skip_zeros=skip_zeros))
+
+
+def plan(graph: IntegerGraph, config: AcceleratorConfig, *, skip_zeros: bool = True) -> ImagePlan:
+    """Decide everything about a program but pack nothing: enough to count its cycles.
+
+    Parameters and errors are those of `lower`.
+    """
     graph = transform(graph)
     check_layers(graph, config=config)
     streams = [
@@ -74,7 +82,7 @@ def lower(
         output_region=output_region,
         config=config,
     )
-    return assemble(
+    return plan_image(
         schedule,
         works=works,
         input_region=input_region,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import singledispatch
 from itertools import accumulate
 
@@ -16,6 +16,8 @@ from coprune_hw.contract.instructions import (
     prefix,
 )
 from coprune_hw.contract.program import LayerRecord, MachineProgram, Region
+from coprune_hw.contract.slots import SlotStream, pack_slots
+from coprune_sim.cycle_model import Workload
 
 from .schedule import (
     ExecuteStep,
@@ -32,15 +34,51 @@ ALIGNMENT_BYTES = 64
 """Of everything in the image, so that whole bursts fetch it."""
 
 
-def assemble(
+@dataclass(frozen=True)
+class ImagePlan:
+    """A program before its payloads are packed.
+
+    Parameters
+    ----------
+    config : AcceleratorConfig
+    instructions : list of dict
+        HEADER to END.
+    payloads : dict
+        What to load, by its offset in the image.
+    input, output : Region
+    layers : tuple of LayerRecord
+    image_bytes : int
+    """
+
+    config: AcceleratorConfig
+    instructions: list[dict]
+    payloads: dict[int, SlotStream | bytes]
+    input: Region
+    output: Region
+    layers: tuple[LayerRecord, ...]
+    image_bytes: int
+
+    @property
+    def workload(self) -> Workload:
+        """What the cycle model takes."""
+        return Workload(
+            config=self.config,
+            instructions=self.instructions,
+            layers=self.layers,
+            image_bytes=self.image_bytes,
+            find_blocks=lambda load: self.payloads[load["source"]].new_block,
+        )
+
+
+def plan_image(
     schedule: Schedule,
     *,
     works: Sequence[LayerWork],
     input_region: Region,
     output_region: Region,
     config: AcceleratorConfig,
-) -> MachineProgram:
-    """Give every instruction its addresses, tokens and mark, and encode them all.
+) -> ImagePlan:
+    """Give every instruction its addresses, tokens and mark.
 
     Parameters
     ----------
@@ -49,19 +87,12 @@ def assemble(
     input_region, output_region : Region
         Their offsets are set here.
     config : AcceleratorConfig
-
-    Raises
-    ------
-    OverflowError
-        A value does not fit its field.
     """
     steps = list(interleave(schedule, lookahead=max(config.queue_depth - 2, 1)))
-    payloads = [step.payload for step in schedule.loads]
-    sizes = [(len(steps) + 2) * INSTRUCTION_BYTES, *map(len, payloads)]
+    sizes = [(len(steps) + 2) * INSTRUCTION_BYTES]
+    sizes += [step.payload_bytes for step in schedule.loads]
     sizes += [input_region.size_bytes, output_region.size_bytes]
     _, *payload_offsets, input_offset, output_offset, end = _offsets(sizes)
-    input_region = replace(input_region, offset=input_offset)
-    output_region = replace(output_region, offset=output_offset)
 
     addresses = {
         id(step): input_offset + step.input_offset if step.kind == LoadKind.PIXELS else offset
@@ -84,18 +115,43 @@ def assemble(
         step_prefix = prefix(opcode, mark=marks.get(id(step)), **step_tokens)
         instructions.append({"prefix": step_prefix, **values})
     instructions.append({"prefix": prefix(Opcode.END)})
-
-    image = bytearray(end)
-    encoded = b"".join(map(encode_instruction, instructions))
-    image[: len(encoded)] = encoded
-    for offset, payload in zip(payload_offsets, payloads, strict=True):
-        image[offset : offset + len(payload)] = payload
-    return MachineProgram(
+    return ImagePlan(
         config=config,
-        image=bytes(image),
-        input=input_region,
-        output=output_region,
+        instructions=instructions,
+        payloads={
+            offset: step.payload
+            for step, offset in zip(schedule.loads, payload_offsets, strict=True)
+            if step.payload_bytes
+        },
+        input=replace(input_region, offset=input_offset),
+        output=replace(output_region, offset=output_offset),
         layers=_records(schedule, works),
+        image_bytes=end,
+    )
+
+
+def assemble(plan: ImagePlan) -> MachineProgram:
+    """Encode the instructions and pack what they load.
+
+    Raises
+    ------
+    OverflowError
+        A value does not fit its field.
+    """
+    image = bytearray(plan.image_bytes)
+    encoded = b"".join(map(encode_instruction, plan.instructions))
+    image[: len(encoded)] = encoded
+    for offset, payload in plan.payloads.items():
+        packed = payload
+        if isinstance(payload, SlotStream):
+            packed = pack_slots(payload, lanes=plan.config.lanes)
+        image[offset : offset + len(packed)] = packed
+    return MachineProgram(
+        config=plan.config,
+        image=bytes(image),
+        input=plan.input,
+        output=plan.output,
+        layers=plan.layers,
     )
 
 

@@ -16,7 +16,7 @@ from coprune_hw.contract.instructions import LoadKind
 from coprune_hw.contract.parameters import PARAMETER_BYTES
 from coprune_hw.contract.planes import Placement
 from coprune_hw.contract.program import Region
-from coprune_hw.contract.slots import SlotStream, pack_slots
+from coprune_hw.contract.slots import SlotStream, slot_bytes
 from coprune_sim.graph import Layer
 
 from .strips import Strip, plan_strips
@@ -74,8 +74,10 @@ class LoadStep:
     place, window : dict
         Fields of the instruction.
     count, pixel_bytes : int
-    payload : bytes
-        Slots or parameters to load.
+    payload : SlotStream or bytes
+        Slots, or packed parameters, to load.
+    payload_bytes : int
+        What they take in DRAM.
     input_offset : int
         Pixels are loaded from this byte of the input region on.
     needs_execute : int
@@ -86,7 +88,8 @@ class LoadStep:
     place: dict
     needs_execute: int
     count: int = 0
-    payload: bytes = b""
+    payload: SlotStream | bytes = b""
+    payload_bytes: int = 0
     window: dict = field(default_factory=_NO_WINDOW.copy)
     pixel_bytes: int = 0
     input_offset: int = 0
@@ -303,7 +306,8 @@ def _load_slots(stream: SlotStream, piece: _Piece, *, config: AcceleratorConfig)
         kind=LoadKind.SLOTS,
         place={"base": piece.begin, **_NO_PLACE},
         count=len(stream),
-        payload=pack_slots(stream, lanes=config.lanes),
+        payload=stream,
+        payload_bytes=len(stream) * slot_bytes(config.lanes),
         needs_execute=piece.needs_execute,
     )
 
@@ -327,6 +331,7 @@ def _load_parameters(
         place={"base": piece.begin, **_NO_PLACE},
         count=count,
         payload=work.parameters[begin : begin + count * PARAMETER_BYTES],
+        payload_bytes=count * PARAMETER_BYTES,
         needs_execute=piece.needs_execute,
     )
 

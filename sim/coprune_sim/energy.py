@@ -268,4 +268,4 @@ def _written_pixels(execute: dict, config: AcceleratorConfig) -> int:
     bank_columns = 1 << execute["log2_bank_columns"]
     bank_rows = config.columns // bank_columns
     rows = min(execute["tile_rows"] * bank_rows, execute["output_height"] - execute["row_begin"])
-    return rows * min(execute["tile_columns"] * bank_columns, execute["output_width"])
+    return max(rows, 0) * min(execute["tile_columns"] * bank_columns, execute["output_width"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 from pathlib import Path
 
 import matplotlib
@@ -15,13 +16,15 @@ from coprune import atomic_file, zoo
 from coprune.cli import tables
 from coprune.data import cifar10
 from coprune.program import CosimResult, Program
+from coprune.report import Subject, write_report
 from coprune.verilog import write_verilog
+from coprune_sim.chrome_trace import chrome_trace
 
 PRESET = "16x16"
 
 
 def run_demo(folder: Path) -> dict:
-    """Compile, simulate and co-simulate both networks; write programs, Verilog and a plot.
+    """Compile, simulate and co-simulate both networks; write programs, Verilog, plot and report.
 
     Parameters
     ----------
@@ -68,6 +71,9 @@ def run_demo(folder: Path) -> dict:
     plot = folder / "cycles.png"
     atomic_file.write(plot, _plot(dense, sparse))
     tables.show(f"Plot: {plot}")
+    report = folder / "report.html"
+    write_report(_list_subjects(programs, results, folder), report)
+    tables.show(f"Report: {report}")
     if not (dense.equal and sparse.equal):
         raise RuntimeError("the RTL differs from the integer reference")
     return {
@@ -77,6 +83,7 @@ def run_demo(folder: Path) -> dict:
         "sparse_cycles": sparse.total.cycles,
         "speed_up": dense.total.cycles / sparse.total.cycles,
         "plot": str(plot),
+        "report": str(report),
         "verilog": written["file"],
     }
 
@@ -88,6 +95,19 @@ def _run_float(model: nn.Module, images: torch.Tensor) -> np.ndarray:
 
 def _accuracy(outputs: np.ndarray, labels: np.ndarray) -> float:
     return float(np.mean(outputs.argmax(axis=1) == labels))
+
+
+def _list_subjects(
+    programs: dict[str, Program], results: dict[str, CosimResult], folder: Path
+) -> list[Subject]:
+    """What the report compares: the programs, with the timelines that were measured on the RTL."""
+    subjects = []
+    for name, program in programs.items():
+        timeline = folder / f"{name}.timeline.json"
+        trace = chrome_trace(results[name].timeline, program.machine)
+        atomic_file.write(timeline, json.dumps(trace))
+        subjects.append(Subject(program, f"{name}.coprune", timeline))
+    return subjects
 
 
 def _print_comparison(dense: CosimResult, sparse: CosimResult, program: Program) -> None:

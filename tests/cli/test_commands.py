@@ -17,8 +17,13 @@ import coprune
 from coprune import demo, zoo
 from coprune.cli import main
 from coprune.data import cifar10
-from coprune.program import CosimResult, Program
+from coprune.program import Program
+from coprune.report import describe
+from coprune.results import CosimResult, CycleTable, LayerResult
+from coprune_sim.chrome_trace import chrome_trace
 from coprune_sim.cosim.toolchain import find_toolchain
+from coprune_sim.cosim.waveform import Trace
+from coprune_sim.cycle_model import MemoryModel
 
 from ..end_to_end.configurations import SMALL
 from ..program.networks import images, residual
@@ -122,6 +127,24 @@ def run(made, tmp_path, monkeypatch, capsys):
 
 def listing(folder: Path) -> list[str]:
     return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*"))
+
+
+def as_measured(table: CycleTable) -> CosimResult:
+    """What the RTL would say of what the cycle model counted."""
+    names = [field.name for field in dataclasses.fields(LayerResult) if field.name != "equal"]
+    layers = tuple(
+        LayerResult(**{name: getattr(layer, name) for name in names}, equal=True)
+        for layer in table.layers
+    )
+    return CosimResult(
+        outputs=np.zeros(1),
+        equal=True,
+        layers=layers,
+        total=table.total,
+        counters={},
+        cycles_per_second=1.0,
+        timeline=table.timing.instructions,
+    )
 
 
 def assert_refused(finished: Finished, message: str) -> None:
@@ -279,8 +302,12 @@ def test_says_what_images_a_network_was_given(run, tmp_path):
         ("compile", "resnet20", "-o", "x.coprune", "--json"),
         ("simulate", "x.coprune", "--json"),
         ("cosim", "x.coprune", "--json"),
+        ("cosim", "x.coprune", "--timeline"),
+        ("cosim", "x.coprune", "--trace"),
         ("info", "x.coprune", "--json"),
         ("verilog", "-o", "made", "--json"),
+        ("report", "x.coprune", "-o"),
+        ("report", "x.coprune", "-o", "x.html", "--json"),
         ("demo", "-o", "made", "--json"),
     ],
 )
@@ -394,7 +421,8 @@ def test_cosim_measures_and_compares(run, made):
     keys = {"name", "op", "macs", "nonzero_macs", "slots", "cycles", "equal"}
     assert [set(layer) for layer in result["layers"]] == [keys] * 4
     assert set(result["total"]) == {
-        *("macs", "nonzero_macs", "cycles", "floor_cycles", "multiplier_use")
+        *("macs", "nonzero_macs", "cycles", "floor_cycles", "multiplier_use"),
+        *("compute_floor_cycles", "bus_floor_cycles"),
     }
     assert result["total"]["cycles"] == result["counters"]["cycles"]
     for layer in result["layers"]:
@@ -404,15 +432,52 @@ def test_cosim_measures_and_compares(run, made):
     assert "\nequal: 4 layers of 2 image(s)" in finished.out
 
 
+def test_cosim_writes_the_timeline(run, made, tmp_path):
+    inputs = ("--inputs", made / "images.npy")
+    outputs = ("--timeline", "trace.json", "--json", "cosim.json")
+    finished = run("cosim", made / "residual.coprune", *inputs, *outputs)
+    assert finished.code == 0, finished.err
+    assert listing(tmp_path) == ["cosim.json", "trace.json"]
+    trace, result = (json.loads(Path(name).read_text()) for name in ("trace.json", "cosim.json"))
+    layers = [event for event in trace["traceEvents"] if event.get("cat") == "layer"]
+    assert [event["name"] for event in layers] == [layer["name"] for layer in result["layers"]]
+    assert [event["dur"] for event in layers] == [layer["cycles"] for layer in result["layers"]]
+    shown = {event["args"].get("instruction") for event in trace["traceEvents"]} - {None}
+    count = len(coprune.load(made / "residual.coprune").machine.instructions())
+    assert shown == set(range(1, count - 1))
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ((), Trace()),
+        (("--trace-unit", "fetcher", "--trace-window", "20:40"), Trace("fetcher", 20, 40)),
+        (("--trace-window", "20:"), Trace(begin=20)),
+        (("--trace-window", ":40"), Trace(end=40)),
+    ],
+)
+def test_cosim_writes_the_waveform(run, made, tmp_path, monkeypatch, options, expected):
+    def trace(program, x, *, trace, **_):
+        assert trace == expected
+        return dataclasses.replace(as_measured(program.cycles()), waveform=b"waveform")
+
+    monkeypatch.setattr(Program, "cosim", trace)
+    arguments = ("--inputs", made / "images.npy", "--trace", "wave.fst", *options)
+    finished = run("cosim", made / "residual.coprune", *arguments)
+    assert finished.code == 0, finished.err
+    assert listing(tmp_path) == ["wave.fst"]
+    assert Path("wave.fst").read_bytes() == b"waveform"
+
+
 def test_cosim_names_layers_that_are_not_equal(run, made, monkeypatch):
     def differ(program, x, **_):
-        counted = program.cycles()
+        result = as_measured(program.cycles())
         equal = (True, False, True, False)
         layers = [
             dataclasses.replace(layer, equal=same)
-            for layer, same in zip(counted.layers, equal, strict=True)
+            for layer, same in zip(result.layers, equal, strict=True)
         ]
-        return CosimResult(x, False, tuple(layers), counted.total, {}, 1.0)
+        return dataclasses.replace(result, equal=False, layers=tuple(layers))
 
     monkeypatch.setattr(Program, "cosim", differ)
     arguments = ("--inputs", made / "images.npy", "--layers", "--json", "result.json")
@@ -430,6 +495,12 @@ def test_cosim_names_layers_that_are_not_equal(run, made, monkeypatch):
         (("--memory", "ddr"), "memory must be 'internal' or 'cocotbext', not 'ddr'"),
         (("--latency", "-1"), "'--latency'"),
         (("--stalls", "-1"), "'--stalls'"),
+        (("--trace-unit", "fetcher"), "--trace-unit and --trace-window need --trace FILE"),
+        (("--trace-window", "1:2"), "--trace-unit and --trace-window need --trace FILE"),
+        (("--trace", "x", "--trace-unit", "fetch"), "one of access, activations, "),
+        (("--trace", "x", "--trace-window", "12"), "must be BEGIN:END in cycles, not '12'"),
+        (("--trace", "x", "--trace-window", "-1:2"), "must be BEGIN:END in cycles, not '-1:2'"),
+        (("--trace", "x", "--trace-window", "20:20"), "not 20:20"),
     ],
 )
 def test_refuses_an_option_of_cosim(run, made, options, message):
@@ -479,8 +550,114 @@ def test_info_describes_a_program(run, made):
     assert described["image_bytes"] == len(program.machine.image)
     assert described["weight_bytes"] == program.weight_bytes
     assert described["total"]["cycles"] == program.cycles().total.cycles
-    for text in ("network: residual", "3 x 8 x 8, scale", f"{program.compression:.2f}x", "stem"):
+    for text in ("network: residual", "3 x 8 x 8, scale", f"{program.compression:.2f}x"):
         assert text in finished.out
+
+
+def test_cycles_shows_cycles_floor_and_waits_of_every_layer(run, made):
+    finished = run("cycles", made / "residual.coprune", "--latency", 50, "--json", "cycles.json")
+    assert finished.code == 0
+    table = coprune.load(made / "residual.coprune").cycles(MemoryModel(50, 50))
+    described = json.loads(Path("cycles.json").read_text())
+    assert described["total"]["cycles"] == table.total.cycles
+    assert described["total"]["floor_cycles"] == table.total.floor_cycles
+    rows = {row.split()[0]: row.split() for row in finished.out.splitlines() if row.split()}
+    for layer, shown in zip(table.layers, described["layers"], strict=True):
+        assert shown == {**dataclasses.asdict(layer), "floor_cycles": layer.floor_cycles}
+        assert rows[layer.name][4:6] == [f"{layer.cycles:,}", f"{layer.floor_cycles:,}"]
+        assert layer.limit in rows[layer.name]
+    assert f"{table.total.cycles:,}" in rows["total"]
+
+
+def test_cycles_measures_them_on_the_rtl(run, made):
+    finished = run("cycles", made / "residual.coprune", "--rtl", "--json", "cycles.json")
+    assert finished.code == 0
+    described = json.loads(Path("cycles.json").read_text())
+    assert described["rtl"]["layers"] == [layer["cycles"] for layer in described["layers"]]
+    assert described["rtl"]["total"] == described["total"]["cycles"]
+    rows = {row.split()[0]: row.split() for row in finished.out.splitlines() if row.split()}
+    for layer in described["layers"]:
+        assert rows[layer["name"]][4:7] == [f"{layer['cycles']:,}", f"{layer['cycles']:,}", "0"]
+
+
+def test_cycles_fails_where_the_rtl_differs(run, made, monkeypatch):
+    def differ(program, latency_cycles):
+        counted = program.cycles()
+        return [layer.cycles + 1 for layer in counted.layers], counted.total.cycles + 9
+
+    monkeypatch.setattr(Program, "measure_cycles", differ)
+    finished = run("cycles", made / "residual.coprune", "--rtl")
+    assert finished.code == 1
+    assert " -1 " in finished.out
+    assert " -9 " in finished.out
+
+
+def test_writes_a_report(run, made, tmp_path):
+    finished = run(
+        *("report", made / "residual.coprune", "-o", "report.html", "--json", "report.json"),
+        *("--latency", "90"),
+    )
+    assert finished.code == 0
+    assert finished.err == ""
+    assert listing(tmp_path) == ["report.html", "report.json"]
+    memory = MemoryModel(latency_cycles=90, write_latency_cycles=90)
+    total = coprune.load(made / "residual.coprune").cycles(memory).total.cycles
+    size = Path("report.html").stat().st_size
+    assert finished.out == f"report.html: {total:,} cycles, {size:,} bytes\n"
+    described = json.loads(Path("report.json").read_text())
+    assert described["programs"][0]["total"]["cycles"] == total
+    assert described["programs"][0]["origin"] == "residual.coprune"
+
+
+def test_reports_two_programs_with_their_measurements(run, made):
+    for name in ("residual", "classifier"):
+        program = coprune.load(made / f"{name}.coprune")
+        trace = chrome_trace(program.cycles().timing.instructions, program.machine)
+        Path(f"{name}.json").write_text(json.dumps(trace))
+    finished = run(
+        *("report", made / "residual.coprune", made / "classifier.coprune", "-o", "two.html"),
+        *("--measured", "residual.json", "--measured", "classifier.json", "--json", "two.json"),
+    )
+    assert finished.code == 0, finished.err
+    described = json.loads(Path("two.json").read_text())
+    assert described["pairs"][0] == {"name": "stem", "before": 0, "after": None}
+    for program in described["programs"]:
+        assert program["timeline"]["measured"]["largest_difference"] == 0
+
+
+def test_reports_what_cosim_measured(run, made):
+    program, inputs = made / "residual.coprune", made / "images.npy"
+    finished = run("cosim", program, "--inputs", inputs, "--timeline", "measured.json")
+    assert finished.code == 0, finished.err
+    finished = run(
+        *("report", program, "-o", "report.html"),
+        *("--measured", "measured.json", "--json", "report.json"),
+    )
+    assert finished.code == 0, finished.err
+    timeline = json.loads(Path("report.json").read_text())["programs"][0]["timeline"]
+    assert timeline["measured"]["largest_difference"] == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("missing.coprune",), "no such program file: missing.coprune"),
+        (3 * ("residual.coprune",), "a report is about one program or two, not 3"),
+        (("residual.coprune", "--measured", "x.json"), "no such timeline: x.json"),
+        (("residual.coprune", "--measured", "small.toml"), "small.toml is no timeline"),
+        (
+            (*2 * ("residual.coprune",), "--measured", "x.json"),
+            "2 program(s) need as many --measured, not 1",
+        ),
+        (("residual.coprune", "--latency", "-1"), "'--latency'"),
+        (("residual.coprune", "--latency", "65536"), "latency_cycles must be from 0 to 65535"),
+    ],
+)
+def test_refuses_a_report(run, made, tmp_path, monkeypatch, arguments, message):
+    monkeypatch.chdir(made)
+    output = tmp_path / "report.html"
+    assert_refused(run("report", *arguments, "-o", output), message)
+    assert not output.exists()
 
 
 def test_a_narrow_terminal_cuts_no_name(run, monkeypatch, tmp_path):
@@ -489,20 +666,28 @@ def test_a_narrow_terminal_cuts_no_name(run, monkeypatch, tmp_path):
     network = torch.nn.Sequential()
     network.add_module(name.replace(".", "_"), torch.nn.Conv2d(3, 8, 1))
     coprune.compile(network.eval(), SMALL, calibration=[images(2)]).save("x.coprune")
-    finished = run("info", "x.coprune")
+    finished = run("cycles", "x.coprune")
     assert name.replace(".", "_") in finished.out
     assert "…" not in finished.out
 
 
 def test_the_demo_plots_and_compares_cycles(made, capsys):
     program = coprune.load(made / "residual.coprune")
-    counted = program.cycles()
-    result = CosimResult(np.zeros(1), True, counted.layers, counted.total, {}, 1.0)
+    result = as_measured(program.cycles())
     assert demo._plot(result, result).startswith(b"\x89PNG")
     demo._print_comparison(result, result, program)
     rows = capsys.readouterr().out.splitlines()
     assert [row.split()[0] for row in rows[3:7]] == ["stem", "body", "mean", "head"]
     assert " 1.00 " in rows[-1]
+
+
+def test_the_demo_reports_what_was_measured(made, tmp_path):
+    program = coprune.load(made / "residual.coprune")
+    measured = {"residual": as_measured(program.cycles())}
+    (subject,) = demo._list_subjects({"residual": program}, measured, tmp_path)
+    assert subject.origin == "residual.coprune"
+    content = describe([subject])
+    assert content["programs"][0]["timeline"]["measured"]["largest_difference"] == 0
 
 
 def test_help_names_every_network_of_the_zoo(run):
@@ -512,7 +697,10 @@ def test_help_names_every_network_of_the_zoo(run):
         assert name in finished.out
 
 
-@pytest.mark.parametrize("command", ["demo", "compile", "simulate", "cosim", "verilog", "info"])
+@pytest.mark.parametrize(
+    "command",
+    ["demo", "compile", "simulate", "cosim", "verilog", "info", "cycles", "report"],
+)
 def test_every_command_has_help_and_json(run, command):
     finished = run(command, "--help")
     assert finished.code == 0
@@ -613,8 +801,15 @@ def test_the_process_can_be_interrupted(made, tmp_path):
     assert err.strip() == "coprune: interrupted"
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["info", "residual.coprune"]])
-def test_help_and_info_do_not_import_pytorch(made, arguments):
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--help"],
+        ["info", "residual.coprune"],
+        ["report", "residual.coprune", "-o", os.devnull],
+    ],
+)
+def test_help_info_and_report_do_not_import_pytorch(made, arguments):
     script = (
         "import sys\nfrom coprune.cli import main\n"
         f"try:\n    main({arguments!r})\n"

@@ -126,3 +126,13 @@ def test_load_that_two_layers_read_is_the_first_one_s():
         if instruction.get("kind") == LoadKind.SLOTS and instruction["place"]["base"] == used
     )
     assert changed[load] == 0
+
+
+def test_store_is_for_the_last_layer_that_wrote_its_place():
+    program = compile_graph(GRAPHS["odd"](), SMALL).machine
+    instructions = program.instructions()
+    layers = layer_of_instructions(program)
+    opcodes = [instruction["prefix"]["opcode"] for instruction in instructions]
+    store = opcodes.index(Opcode.STORE)
+    instructions[opcodes.index(Opcode.EXECUTE)]["output"] = instructions[store]["place"]
+    assert layer_of_instructions(change(program, instructions)) == layers

@@ -87,7 +87,7 @@ def test_every_instruction_starts_after_those_it_depends_on(seed):
 
 def test_records_one_mark_a_cycle_execute_first():
     dut = Synchronizer()
-    marks = []
+    marks, completed = [], []
 
     async def complete(ctx, unit, mark):
         completion = prefix(Opcode[unit.upper()], mark=mark)
@@ -95,13 +95,51 @@ def test_records_one_mark_a_cycle_execute_first():
 
     async def watch(ctx):
         for _ in range(8):
-            _, _, valid, mark = await ctx.tick().sample(dut.marks.valid, dut.marks.payload)
+            signals = (dut.marks.valid, dut.marks.payload, dut.completed)
+            _, _, valid, mark, units_completed = await ctx.tick().sample(*signals)
             if valid:
                 marks.append(mark)
+                completed.append(units_completed)
 
     units = [partial(complete, unit=unit, mark=7 + i) for i, unit in enumerate(NAMES)]
     simulate(dut, watch, background=units)
     assert marks == [8, 8, 7, 7, 9, 9]
+    load, execute, store = 0b001, 0b010, 0b100
+    assert completed == [execute, execute, load, load, store, store]
+
+
+@pytest.mark.parametrize("unit", NAMES)
+def test_tells_when_a_unit_waits_for_a_token_and_when_it_takes_an_instruction(unit):
+    dut = Synchronizer()
+    bit = 1 << NAMES.index(unit)
+    neighbour, token, signal = {
+        "load": ("execute", "wait_next", "signal_previous"),
+        "execute": ("load", "wait_previous", "signal_next"),
+        "store": ("execute", "wait_previous", "signal_next"),
+    }[unit]
+    queue, output = getattr(dut, f"{unit}_queue"), getattr(dut, unit)
+    completions = getattr(dut, f"{neighbour}_completions")
+    opcode = Opcode[neighbour.upper()]
+
+    async def bench(ctx):
+        def activity():
+            return ctx.get(dut.waiting), ctx.get(dut.taken)
+
+        ctx.set(queue.payload, head(unit, **{token: True}))
+        ctx.set(queue.valid, 1)
+        assert activity() == (0, 0)  # busy with another instruction
+        ctx.set(output.ready, 1)
+        assert activity() == (bit, 0)
+        ctx.set(completions.payload, prefix(opcode, **{signal: True}))
+        ctx.set(completions.valid, 1)
+        assert activity() == (bit, 0)
+        await ctx.tick()
+        ctx.set(completions.valid, 0)
+        assert activity() == (0, bit)
+        ctx.set(output.ready, 0)
+        assert activity() == (0, 0)
+
+    simulate(dut, bench)
 
 
 def stuck_cycles(*, blocked=1, busy=0, halt=0, **waits) -> int | None:

@@ -27,8 +27,10 @@ def prepare(network: str = "residual") -> MachineProgram:
 
 
 @cache
-def prepare_timings(network: str = "residual") -> tuple[InstructionTiming, ...]:
-    """Instructions that follow each other every 10 cycles, each of which takes 25."""
+def prepare_timings(
+    network: str = "residual", *, duration: int = DURATION
+) -> tuple[InstructionTiming, ...]:
+    """Instructions that follow each other every `STEP` cycles."""
     program = prepare(network)
     timings = []
     layers = layer_of_instructions(program)
@@ -38,7 +40,7 @@ def prepare_timings(network: str = "residual") -> tuple[InstructionTiming, ...]:
             begin = STEP * index
             ready = begin - WAIT * (index % 2)
             timings.append(
-                InstructionTiming(index, opcode, layers[index], ready, begin, begin + DURATION)
+                InstructionTiming(index, opcode, layers[index], ready, begin, begin + duration)
             )
     return tuple(timings)
 
@@ -86,9 +88,10 @@ def test_trace_is_in_the_trace_event_format(network):
             assert event["dur"] > 0
 
 
-def test_events_of_a_thread_do_not_overlap():
+@pytest.mark.parametrize("duration", [1, STEP - 1, STEP, STEP + 1, 2 * STEP, 2 * STEP + 1])
+def test_events_of_a_thread_do_not_overlap(duration):
     threads = defaultdict(list)
-    for event in spans(chrome_trace(prepare_timings(), prepare())):
+    for event in spans(chrome_trace(prepare_timings(duration=duration), prepare())):
         threads[event["tid"]].append((event["ts"], event["ts"] + event["dur"]))
     for own in threads.values():
         for (_, end), (begin, _) in pairwise(sorted(own)):

@@ -10,19 +10,24 @@ from __future__ import annotations
 
 from coprune_hw.contract.program import MachineProgram
 
+from .bounds import Bounds, ProgramBounds, bound_cycles
 from .counts import describe
 from .machine import Machine
-from .memory import MemoryModel
+from .memory import MemoryModel, Pauses
 from .result import WAIT_CAUSES, InstructionTiming, LayerTiming, ProgramTiming
 from .workload import Workload
 
 __all__ = [
     "WAIT_CAUSES",
+    "Bounds",
     "InstructionTiming",
     "LayerTiming",
     "MemoryModel",
+    "Pauses",
+    "ProgramBounds",
     "ProgramTiming",
     "Workload",
+    "bound_cycles",
     "count_cycles",
 ]
 

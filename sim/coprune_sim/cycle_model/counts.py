@@ -131,7 +131,7 @@ def describe(machine: Machine, workload: Workload) -> ProgramTiming:
     """Say what a machine that ran a workload did, layer by layer."""
     counts = Counts(machine, workload)
     instructions = _list_instructions(machine, workload)
-    marks = _find_marks(machine, workload)
+    marks = find_marks(machine, workload)
     moved = _count_bytes(workload, instructions)
     layers = []
     begin = 0
@@ -185,7 +185,7 @@ def _list_instructions(machine: Machine, workload: Workload) -> tuple[Instructio
     return tuple(timings)
 
 
-def _find_marks(machine: Machine, workload: Workload) -> dict[int, int]:
+def find_marks(machine: Machine, workload: Workload) -> dict[int, int]:
     """The cycle of every layer mark."""
     return {
         instruction["prefix"]["mark"]: end

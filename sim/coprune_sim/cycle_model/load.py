@@ -25,6 +25,11 @@ from .workload import chunks_of, transfer_beats
 class LoadUnit:
     """Carries out LOAD instructions in order.
 
+    Parameters
+    ----------
+    drain_delay : int or None
+        By how much the drain delays the write of every pixel; None finds it out.
+
     Attributes
     ----------
     ready : int or None
@@ -42,10 +47,12 @@ class LoadUnit:
         events: EventQueue,
         bus: ReadBus,
         execute: ExecuteUnit,
+        drain_delay: int | None,
     ) -> None:
         self._config = config
         self._events = events
         self._bus = bus
+        self._drain_delay = drain_delay
         self._execute = execute
         self.ready: int | None = 0
         self.beats: list[tuple[int, int]] = []
@@ -68,7 +75,13 @@ class LoadUnit:
     def start(self, load: dict, *, complete: Callable[[int], None]) -> None:
         """Take an instruction now; `complete` is told when it will complete."""
         self.ready = None
-        self._planned = _Job(load, config=self._config, execute=self._execute, complete=complete)
+        self._planned = _Job(
+            load,
+            config=self._config,
+            execute=self._execute,
+            drain_delay=self._drain_delay,
+            complete=complete,
+        )
         self._planned_at = self._events.now + LoadPlanner.LATENCY
         self._hand_over()
 
@@ -179,10 +192,12 @@ class _Job:
         *,
         config: AcceleratorConfig,
         execute: ExecuteUnit,
+        drain_delay: int | None,
         complete: Callable[[int], None],
     ) -> None:
         self._config = config
         self._execute = execute
+        self._drain_delay = drain_delay
         self.complete = complete
         self._source = load["source"]
         self._is_pixels = load["kind"] == LoadKind.PIXELS
@@ -251,13 +266,16 @@ class _Job:
                 write = max(self._last_write + 1, cycle + Chunker.LATENCY)
                 if self._is_pixels:
                     write = max(write, self._locate_next())
-                    while True:
-                        while write >= self._execute.drains_known_until():
-                            self.waits_for = write
-                            yield None
-                        if self._execute.drain_bank(write) != self._banks[chunk]:
-                            break
-                        write += 1
+                    if self._drain_delay is not None:
+                        write += self._drain_delay
+                    else:
+                        while True:
+                            while write >= self._execute.drains_known_until():
+                                self.waits_for = write
+                                yield None
+                            if self._execute.drain_bank(write) != self._banks[chunk]:
+                                break
+                            write += 1
                     self._writes.append(write)
                 self._last_write = write
             self._chunks_written = whole

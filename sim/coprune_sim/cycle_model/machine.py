@@ -9,11 +9,12 @@ from coprune_hw.contract.instructions import Opcode
 from coprune_hw.gateware.dispatch import Dispatcher
 from coprune_hw.gateware.synchronizer import Synchronizer
 
+from .contention import Contention, FetchWait, longest_drain_run
 from .dispatch import Dispatch, InstructionQueue
 from .events import EventQueue
 from .execute import ExecuteUnit
 from .load import LoadUnit
-from .memory import MemoryModel
+from .memory import MemoryModel, Pauses
 from .read_bus import ReadBus
 from .store import StoreUnit
 from .workload import Workload
@@ -53,10 +54,32 @@ class Machine:
         From start to interrupt.
     """
 
-    def __init__(self, workload: Workload, memory: MemoryModel) -> None:
+    def __init__(
+        self,
+        workload: Workload,
+        memory: MemoryModel,
+        *,
+        pauses: Pauses | None = None,
+        contention: Contention = Contention.EXACT,
+    ) -> None:
         config = workload.config
+        pauses = pauses or Pauses()
         self._events = EventQueue()
-        bus = ReadBus(memory)
+        load_bus = fetch_bus = ReadBus(memory, pauses=pauses)
+        drain_delay = None
+        if contention == Contention.NONE:
+            fetch_bus = ReadBus(memory, pauses=pauses)
+            drain_delay = 0
+        elif contention == Contention.WORST:
+            wait = FetchWait(workload, pauses)
+            fetch_bus = ReadBus(
+                memory,
+                pauses=pauses,
+                extra_latency=lambda: wait.next_burst(
+                    is_loading_pixels=self._is_loading(wait.last_pixels)
+                ),
+            )
+            drain_delay = longest_drain_run(workload)
         opcodes = [instruction["prefix"]["opcode"] for instruction in workload.instructions]
         self._waiting = {unit: workload.of_unit(unit) for unit in UNITS}
         self._queues = {unit: InstructionQueue(config.queue_depth) for unit in UNITS}
@@ -66,7 +89,7 @@ class Machine:
             image_bytes=workload.image_bytes,
             config=config,
             events=self._events,
-            bus=bus,
+            bus=fetch_bus,
         )
         self.execute = ExecuteUnit(
             config,
@@ -74,8 +97,21 @@ class Machine:
             blocks_of=workload.blocks_of,
             events=self._events,
         )
-        self.load = LoadUnit(config, events=self._events, bus=bus, execute=self.execute)
-        self.store = StoreUnit(config, events=self._events, memory=memory, execute=self.execute)
+        self.load = LoadUnit(
+            config,
+            events=self._events,
+            bus=load_bus,
+            execute=self.execute,
+            drain_delay=drain_delay,
+        )
+        self.store = StoreUnit(
+            config,
+            events=self._events,
+            memory=memory,
+            pauses=pauses,
+            execute=self.execute,
+            contention=contention,
+        )
         self._units = {
             Opcode.LOAD: self.load,
             Opcode.EXECUTE: self.execute,
@@ -114,6 +150,11 @@ class Machine:
         idle = max(self._dispatch.ended, last) + 1
         # The cycle in which the machine sees that it is done is counted, too.
         self.cycles = idle + Dispatcher.DONE_LATENCY + 1
+
+    def _is_loading(self, number: int) -> bool:
+        """Whether a LOAD has not completed yet."""
+        ends = self.times[Opcode.LOAD].end
+        return number >= 0 and (number >= len(ends) or ends[number] >= self._events.now)
 
     def _start_when_possible(self, unit: Opcode) -> None:
         index = len(self.times[unit].begin)

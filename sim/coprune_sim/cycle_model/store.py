@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from math import ceil
 
 from coprune_hw.contract.config import AcceleratorConfig
 from coprune_hw.gateware.activation_memory import ActivationMemory
@@ -12,9 +13,10 @@ from coprune_hw.gateware.stream_fifo import StreamFifo
 from coprune_hw.gateware.word_reader import WordReader
 from coprune_hw.gateware.write_burst import BurstWriter
 
+from .contention import Contention
 from .events import EventQueue
 from .execute import ExecuteUnit
-from .memory import MemoryModel
+from .memory import MemoryModel, Pauses
 from .workload import transfer_beats
 
 
@@ -37,11 +39,15 @@ class StoreUnit:
         *,
         events: EventQueue,
         memory: MemoryModel,
+        pauses: Pauses,
         execute: ExecuteUnit,
+        contention: Contention,
     ) -> None:
         self._config = config
         self._events = events
         self._memory = memory
+        self._pauses = pauses
+        self._contention = contention
         self._execute = execute
         self.ready: int | None = 0
         self.beats: list[int] = []
@@ -50,13 +56,20 @@ class StoreUnit:
     def start(self, store: dict, *, complete: Callable[[int], None]) -> None:
         """Take an instruction now; `complete` is told when it will complete."""
         self.ready = None
-        job = _Job(store, accepted=self._events.now, config=self._config, memory=self._memory)
+        job = _Job(
+            store,
+            accepted=self._events.now,
+            config=self._config,
+            memory=self._memory,
+            pauses=self._pauses,
+            contention=self._contention,
+        )
         steps = job.store_words(self._execute)
 
         def go_on() -> None:
             # It waits until it is known what EXECUTE does.
             for cycle in steps:
-                self._events.at(self._execute.blocks_known_at(cycle), go_on)
+                self._events.at(max(cycle, self._events.now + 1), go_on)
                 return
             self.beats += job.sent
             complete(job.completed)
@@ -70,10 +83,20 @@ class _Job:
     """A STORE on its way, word by word and beat by beat."""
 
     def __init__(
-        self, store: dict, *, accepted: int, config: AcceleratorConfig, memory: MemoryModel
+        self,
+        store: dict,
+        *,
+        accepted: int,
+        config: AcceleratorConfig,
+        memory: MemoryModel,
+        pauses: Pauses,
+        contention: Contention,
     ) -> None:
         self._config = config
-        self._response_latency = max(memory.write_latency_cycles, 1)
+        self._contention = contention
+        self._beat_cycles, self._delay = pauses.beat_cycles, pauses.delay_cycles
+        self._handshake_delay = ceil(pauses.delay_cycles + pauses.beat_cycles - 1)
+        self._response_latency = max(memory.write_latency_cycles, 1) + self._handshake_delay
         self._words = store["window"]["rows"] * store["window"]["width"]
         if not self._words:
             raise ValueError("a STORE must store something")
@@ -85,6 +108,7 @@ class _Job:
         self._entered: list[int] = []
         self._heads: list[int] = []
         self.sent: list[int] = []
+        self._paced = 0.0
         # Bursts: when each could be gathered at the earliest, and what remains of it.
         self._gather = accepted + Storer.WRITE_LATENCY + BurstWriter.PLAN_LATENCY
         self._burst_end = 0
@@ -92,7 +116,7 @@ class _Job:
         self.completed = 0
 
     def store_words(self, execute: ExecuteUnit) -> Iterator[int]:
-        """Store all words; gives a cycle where it must know what EXECUTE does in it."""
+        """Store all words; where it must know more of EXECUTE, it gives the cycle to go on in."""
         depth = WordReader.depth(self._read_latency)
         asked: list[int] = []
         left: list[int] = []
@@ -104,12 +128,17 @@ class _Job:
             ask = max(set_out + RasterWalk.LATENCY - 1, asked[-1] + 1 if asked else 0)
             if word >= depth:
                 ask = max(ask, left[word - depth] + 1)
-            while True:
-                while ask >= execute.blocks_known_until():
-                    yield ask
-                if not execute.reads_block(ask):
-                    break
-                ask += 1
+            if self._contention == Contention.WORST:
+                while not execute.is_finished():
+                    yield execute.ready
+                ask = max(ask, execute.blocks_until())
+            elif self._contention == Contention.EXACT:
+                while True:
+                    while ask >= execute.blocks_known_until():
+                        yield execute.blocks_known_at(ask)
+                    if not execute.reads_block(ask):
+                        break
+                    ask += 1
             asked.append(ask)
             there = max(ask + self._read_latency + StreamFifo.LATENCY, left[-1] + 1 if left else 0)
             left.append(self._pack(word, there))
@@ -153,12 +182,13 @@ class _Job:
         waited_for = len(self._confirmed) - self._config.outstanding_bursts
         if waited_for >= 0:
             gathered = max(gathered, self._confirmed[waited_for] + 1)
-        addressed = gathered + 1
+        addressed = gathered + 1 + self._handshake_delay
         self._gather = addressed + BurstWriter.PLAN_LATENCY
         for beat in range(len(self.sent), self._burst_end):
             before = self.sent[-1] + 1 if self.sent else 0
             head = max(self._entered[beat] + StreamFifo.BUFFERED_LATENCY, before)
             self._heads.append(head)
-            self.sent.append(max(head, addressed + 1))
+            self._paced = max(self._paced, head, addressed + 1) + self._beat_cycles
+            self.sent.append(ceil(self._paced + self._delay) - 1)
         before = self._confirmed[-1] + 1 if self._confirmed else 0
         self._confirmed.append(max(self.sent[-1] + self._response_latency, before))

@@ -85,6 +85,54 @@ class FetchWait:
         return ceil(wait + self._delay) if wait else 0
 
 
+class BlockDelay:
+    """By how much EXECUTE delays the words that STORE reads.
+
+    Parameters
+    ----------
+    longest : int
+        Most consecutive cycles in which EXECUTE reads a block: the delay of a word.
+    total : int
+        All cycles in which it does, while STORE reads.
+    """
+
+    def __init__(self, *, longest: int = 0, total: int = 0) -> None:
+        self._longest = longest
+        self._left = total
+
+    @classmethod
+    def worst(cls, workload: Workload) -> BlockDelay:
+        """The delay if every word meets the longest run of blocks, as long as there are any."""
+        longest = total = number = 0
+        has_store = False
+        for instruction in workload.instructions:
+            opcode = instruction["prefix"]["opcode"]
+            has_store |= opcode == Opcode.STORE
+            if opcode == Opcode.EXECUTE:
+                # A STORE waits for the EXECUTE before it, so only those behind it run beside it.
+                if has_store:
+                    tiles = instruction["tile_rows"] * instruction["tile_columns"]
+                    blocks = workload.blocks_of(number)
+                    longest = max(longest, _longest_run(np.tile(blocks, 2)))
+                    if blocks.all():
+                        longest = max(longest, tiles * len(blocks))
+                    total += tiles * int(blocks.sum())
+                number += 1
+        return cls(longest=longest, total=total)
+
+    def next_word(self) -> int:
+        """The delay of the next word, in cycles."""
+        delay = min(self._longest, self._left)
+        self._left -= delay
+        return delay
+
+
+def _longest_run(flags: np.ndarray) -> int:
+    """Most consecutive True values."""
+    edges = np.flatnonzero(np.diff(flags, prepend=False, append=False))
+    return int((edges[1::2] - edges[::2]).max(initial=0))
+
+
 _SETUP_CYCLES = Loader.TURNAROUND + RasterWalk.LATENCY + 1
 """Between the beats of one LOAD and the next."""
 

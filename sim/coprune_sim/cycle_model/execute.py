@@ -135,14 +135,6 @@ class ExecuteUnit:
         """From when on `reads_block` can say it of a cycle, at the latest."""
         return cycle - self._block_latency - Sequencer.START_LATENCY
 
-    def is_finished(self) -> bool:
-        """Whether all instructions of the program were taken."""
-        return len(self.times) == self._count
-
-    def blocks_until(self) -> int:
-        """Cycle from which on `reads_block` is False, where all instructions were taken."""
-        return self._last_slot + self._block_latency + 1
-
     def drain_bank(self, cycle: int) -> int | None:
         """The bank that the drain writes in a cycle, if it writes."""
         columns = self._config.columns
@@ -166,7 +158,7 @@ class ExecuteUnit:
         return False
 
     def _slots_known_until(self) -> int:
-        if self.is_finished():
+        if len(self.times) == self._count:
             return NEVER
         # An instruction that is taken now or later issues its first slot so much later.
         return max(self._events.now, self.ready) + Sequencer.START_LATENCY + 1

@@ -9,7 +9,7 @@ from coprune_hw.contract.instructions import Opcode
 from coprune_hw.gateware.dispatch import Dispatcher
 from coprune_hw.gateware.synchronizer import Synchronizer
 
-from .contention import Contention, FetchWait, longest_drain_run
+from .contention import BlockDelay, Contention, FetchWait, longest_drain_run
 from .dispatch import Dispatch, InstructionQueue
 from .events import EventQueue
 from .execute import ExecuteUnit
@@ -66,10 +66,10 @@ class Machine:
         pauses = pauses or Pauses()
         self._events = EventQueue()
         load_bus = fetch_bus = ReadBus(memory, pauses=pauses)
-        drain_delay = None
+        drain_delay = block_delay = None
         if contention == Contention.NONE:
             fetch_bus = ReadBus(memory, pauses=pauses)
-            drain_delay = 0
+            drain_delay, block_delay = 0, BlockDelay()
         elif contention == Contention.WORST:
             wait = FetchWait(workload, pauses)
             fetch_bus = ReadBus(
@@ -79,7 +79,7 @@ class Machine:
                     is_loading_pixels=self._is_loading(wait.last_pixels)
                 ),
             )
-            drain_delay = longest_drain_run(workload)
+            drain_delay, block_delay = longest_drain_run(workload), BlockDelay.worst(workload)
         opcodes = [instruction["prefix"]["opcode"] for instruction in workload.instructions]
         self._waiting = {unit: workload.of_unit(unit) for unit in UNITS}
         self._queues = {unit: InstructionQueue(config.queue_depth) for unit in UNITS}
@@ -110,7 +110,7 @@ class Machine:
             memory=memory,
             pauses=pauses,
             execute=self.execute,
-            contention=contention,
+            block_delay=block_delay,
         )
         self._units = {
             Opcode.LOAD: self.load,

@@ -13,7 +13,7 @@ from coprune_hw.gateware.stream_fifo import StreamFifo
 from coprune_hw.gateware.word_reader import WordReader
 from coprune_hw.gateware.write_burst import BurstWriter
 
-from .contention import Contention
+from .contention import BlockDelay
 from .events import EventQueue
 from .execute import ExecuteUnit
 from .memory import MemoryModel, Pauses
@@ -22,6 +22,11 @@ from .workload import transfer_beats
 
 class StoreUnit:
     """Carries out STORE instructions, one after the other.
+
+    Parameters
+    ----------
+    block_delay : BlockDelay or None
+        By how much EXECUTE delays the read of every word; None finds it out.
 
     Attributes
     ----------
@@ -41,13 +46,13 @@ class StoreUnit:
         memory: MemoryModel,
         pauses: Pauses,
         execute: ExecuteUnit,
-        contention: Contention,
+        block_delay: BlockDelay | None,
     ) -> None:
         self._config = config
         self._events = events
         self._memory = memory
         self._pauses = pauses
-        self._contention = contention
+        self._block_delay = block_delay
         self._execute = execute
         self.ready: int | None = 0
         self.beats: list[int] = []
@@ -62,14 +67,14 @@ class StoreUnit:
             config=self._config,
             memory=self._memory,
             pauses=self._pauses,
-            contention=self._contention,
+            block_delay=self._block_delay,
         )
         steps = job.store_words(self._execute)
 
         def go_on() -> None:
             # It waits until it is known what EXECUTE does.
             for cycle in steps:
-                self._events.at(max(cycle, self._events.now + 1), go_on)
+                self._events.at(cycle, go_on)
                 return
             self.beats += job.sent
             complete(job.completed)
@@ -90,10 +95,10 @@ class _Job:
         config: AcceleratorConfig,
         memory: MemoryModel,
         pauses: Pauses,
-        contention: Contention,
+        block_delay: BlockDelay | None,
     ) -> None:
         self._config = config
-        self._contention = contention
+        self._block_delay = block_delay
         self._beat_cycles, self._delay = pauses.beat_cycles, pauses.delay_cycles
         self._handshake_delay = ceil(pauses.delay_cycles + pauses.beat_cycles - 1)
         self._response_latency = max(memory.write_latency_cycles, 1) + self._handshake_delay
@@ -128,11 +133,9 @@ class _Job:
             ask = max(set_out + RasterWalk.LATENCY - 1, asked[-1] + 1 if asked else 0)
             if word >= depth:
                 ask = max(ask, left[word - depth] + 1)
-            if self._contention == Contention.WORST:
-                while not execute.is_finished():
-                    yield execute.ready
-                ask = max(ask, execute.blocks_until())
-            elif self._contention == Contention.EXACT:
+            if self._block_delay is not None:
+                ask += self._block_delay.next_word()
+            else:
                 while True:
                     while ask >= execute.blocks_known_until():
                         yield execute.blocks_known_at(ask)

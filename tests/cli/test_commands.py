@@ -23,7 +23,7 @@ from coprune.results import CosimResult, CycleTable, LayerResult
 from coprune_sim.chrome_trace import chrome_trace
 from coprune_sim.cosim.toolchain import find_toolchain
 from coprune_sim.cosim.waveform import Trace
-from coprune_sim.cycle_model import MemoryModel
+from coprune_sim.cycle_model import MemoryModel, Pauses, bound_cycles
 
 from ..end_to_end.configurations import SMALL
 from ..program.networks import images, residual
@@ -578,6 +578,28 @@ def test_cycles_measures_them_on_the_rtl(run, made):
     rows = {row.split()[0]: row.split() for row in finished.out.splitlines() if row.split()}
     for layer in described["layers"]:
         assert rows[layer["name"]][4:7] == [f"{layer['cycles']:,}", f"{layer['cycles']:,}", "0"]
+
+
+def test_cycles_gives_bounds_for_pauses(run, made):
+    finished = run("cycles", made / "residual.coprune", "--pauses", "0.25:40", "--json", "b.json")
+    assert finished.code == 0
+    machine = coprune.load(made / "residual.coprune").machine
+    bounds = bound_cycles(machine, MemoryModel(20, 20), Pauses(0.25, 40)).cycles
+    assert f"{bounds.lowest:,} to {bounds.highest:,} cycles" in finished.out
+    described = json.loads(Path("b.json").read_text())
+    assert described["bounds"]["cycles"] == dataclasses.asdict(bounds)
+    assert bounds.lowest < described["total"]["cycles"] < bounds.highest
+
+
+@pytest.mark.parametrize(
+    ("pauses", "message"),
+    [
+        ("0.25", "--pauses must be SHARE:BURST, as 0.25:40, not '0.25'"),
+        ("0.75:40", "share must be from 0 to 0.5, not 0.75"),
+    ],
+)
+def test_cycles_refuses_pauses(run, made, pauses, message):
+    assert_refused(run("cycles", made / "residual.coprune", "--pauses", pauses), message)
 
 
 def test_cycles_fails_where_the_rtl_differs(run, made, monkeypatch):

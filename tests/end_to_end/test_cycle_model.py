@@ -5,7 +5,6 @@ from functools import cache
 
 import numpy as np
 import pytest
-import torch
 
 from coprune import prune, zoo
 from coprune.data import cifar10
@@ -114,12 +113,7 @@ def resnet20(pattern: str) -> IntegerGraph:
     if pattern.endswith(":16"):
         prune.prune_nm(model, n=int(pattern.removesuffix(":16")), m=16)
     elif pattern != "dense":
-        layers = prune.prunable_layers(model)
-        masks = {
-            name: layer.weight.abs() > torch.quantile(layer.weight.abs(), 0.75)
-            for name, layer in layers.items()
-        }
-        prune.apply_masks(model, masks=masks)
+        prune.prune_unstructured(model, sparsity=0.75)
     images = cifar10.normalize(cifar10.load_sample().calibration.images[:32])
     return quantize(model, [images], accumulator_bits=32)
 

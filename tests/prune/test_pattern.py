@@ -3,7 +3,14 @@ import pytest
 import torch
 from torch import nn
 
-from coprune.prune import MaskedTraining, apply_masks, nm_mask, prunable_layers, prune_nm
+from coprune.prune import (
+    MaskedTraining,
+    apply_masks,
+    nm_mask,
+    prunable_layers,
+    prune_nm,
+    prune_unstructured,
+)
 
 
 def naive_mask(weight: np.ndarray, *, n: int, m: int) -> np.ndarray:
@@ -121,3 +128,21 @@ def test_masks_can_be_applied_again():
     nn.init.ones_(model[1].weight)
     apply_masks(model, masks=masks)
     assert torch.equal(model[1].weight, masks["1"].float())
+
+
+@pytest.mark.parametrize("sparsity", [0, 0.3, 0.75])
+def test_unstructured_pruning_zeroes_the_smallest_of_every_layer(sparsity):
+    model, untouched = small_network(), small_network()
+    masks = prune_unstructured(model, sparsity=sparsity, skip=["5"])
+    assert list(masks) == ["1"]
+    dense, mask = untouched[1].weight, masks["1"]
+    assert torch.equal(model[1].weight, dense * mask)
+    assert int((~mask).sum()) == int(sparsity * dense.numel())
+    if sparsity:
+        assert dense[~mask].abs().max() <= dense[mask].abs().min()
+    assert torch.equal(model[5].weight, untouched[5].weight)
+
+
+def test_unstructured_pruning_refuses_to_prune_all():
+    with pytest.raises(ValueError, match=r"sparsity must be from 0 to below 1, not 1\.0"):
+        prune_unstructured(small_network(), sparsity=1.0)

@@ -6,6 +6,7 @@ What takes seconds to import is imported by the commands that need it.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import io
 import logging
 import re
@@ -23,7 +24,7 @@ import coprune
 from coprune import atomic_file
 from coprune.cli import tables
 from coprune_hw.contract import AcceleratorConfig
-from coprune_sim.cycle_model import MemoryModel
+from coprune_sim.cycle_model import MemoryModel, Pauses, bound_cycles
 
 app = typer.Typer(
     name="coprune",
@@ -322,11 +323,20 @@ def cycles(
     rtl: Annotated[
         bool, typer.Option("--rtl", help="Measure them on the RTL, too, and show the difference.")
     ] = False,
+    pauses: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(
+            metavar="SHARE:BURST",
+            help="Bounds, if of any N cycles the memory pauses in at most SHARE * N + BURST.",
+        ),
+    ] = None,
     json: JsonPath = None,
 ) -> None:
     """Show the cycles of every layer, its floor, and what it waits for."""
+    allowed = _read_pauses(pauses)
     program = coprune.load(file)
-    table = program.cycles(MemoryModel(latency, latency))
+    memory = MemoryModel(latency, latency)
+    table = program.cycles(memory)
     measured = None
     if rtl:
         with tables.progress_console.status(
@@ -342,6 +352,13 @@ def cycles(
     described = tables.describe_result(table)
     if measured is not None:
         described["rtl"] = {"layers": measured[0], "total": measured[1]}
+    if allowed is not None:
+        bounds = bound_cycles(program.machine, memory, allowed)
+        tables.show(
+            f"with pauses of at most {allowed.share:.0%} of the time and {allowed.burst} cycles: "
+            f"{bounds.cycles.lowest:,} to {bounds.cycles.highest:,} cycles"
+        )
+        described["bounds"] = dataclasses.asdict(bounds)
     tables.write_json(json, described)
     if measured is not None and measured[1] != table.total.cycles:
         raise typer.Exit(1)
@@ -371,7 +388,6 @@ def report(
 ) -> None:
     """Write a page about a program, or two side by side: cycles, roofline, timeline, memory."""
     from coprune.report import Subject, write_report
-    from coprune_sim.cycle_model import MemoryModel
 
     timelines = measured or []
     if len(timelines) not in (0, len(files)):
@@ -385,6 +401,15 @@ def report(
     cycles = " and ".join(f"{program['total']['cycles']:,}" for program in content["programs"])
     tables.show(f"{output}: {cycles} cycles, {output.stat().st_size:,} bytes")
     tables.write_json(json, content)
+
+
+def _read_pauses(text: str | None) -> Pauses | None:
+    if text is None:
+        return None
+    match = re.fullmatch(r"(\d*\.?\d+):(\d+)", text)
+    if match is None:
+        raise ValueError(f"--pauses must be SHARE:BURST, as 0.25:40, not {text!r}")
+    return Pauses(share=float(match[1]), burst=int(match[2]))
 
 
 def main(arguments: list[str] | None = None) -> None:

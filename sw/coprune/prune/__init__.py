@@ -1,7 +1,14 @@
 """N:M pruning, and the fine-tuning that wins its accuracy back."""
 
 from coprune.prune.distillation import distillation_loss
-from coprune.prune.pattern import MaskedTraining, apply_masks, nm_mask, prunable_layers, prune_nm
+from coprune.prune.pattern import (
+    MaskedTraining,
+    apply_masks,
+    nm_mask,
+    prunable_layers,
+    prune_nm,
+    prune_unstructured,
+)
 
 __all__ = [
     "MaskedTraining",
@@ -10,4 +17,5 @@ __all__ = [
     "nm_mask",
     "prunable_layers",
     "prune_nm",
+    "prune_unstructured",
 ]

@@ -1,4 +1,4 @@
-"""N:M patterns: of every M consecutive input channels a kernel tap keeps N weights."""
+"""Patterns of pruned weights: N of every M consecutive input channels, or no pattern at all."""
 
 from collections.abc import Collection, Mapping
 
@@ -73,14 +73,61 @@ def prune_nm(
     ValueError
         If ``skip`` names a layer that would not be pruned anyway.
     """
-    layers = prunable_layers(model, m=m)
-    if unknown := set(skip) - set(layers):
-        raise ValueError(f"skip must name prunable layers, not {sorted(unknown)}")
     masks = {
-        name: nm_mask(layer.weight, n=n, m=m) for name, layer in layers.items() if name not in skip
+        name: nm_mask(layer.weight, n=n, m=m)
+        for name, layer in _layers_without(model, skip=skip, m=m).items()
     }
     apply_masks(model, masks=masks)
     return masks
+
+
+def prune_unstructured(
+    model: nn.Module, *, sparsity: float, skip: Collection[str] = ()
+) -> dict[str, torch.Tensor]:
+    """Zero the smallest weights in each of `prunable_layers`, wherever they are.
+
+    Parameters
+    ----------
+    sparsity
+        Part of every layer's weights that becomes zero, from 0 to below 1.
+    skip
+        Module names of layers to leave dense.
+
+    Returns
+    -------
+    dict
+        Module name to the bool mask of the weights that were kept.
+
+    Raises
+    ------
+    ValueError
+        If ``sparsity`` is out of its range, or ``skip`` names a layer that would not be pruned.
+    """
+    if not 0 <= sparsity < 1:
+        raise ValueError(f"sparsity must be from 0 to below 1, not {sparsity!r}")
+    masks = {
+        name: _keep_largest(layer.weight, sparsity=sparsity)
+        for name, layer in _layers_without(model, skip=skip).items()
+    }
+    apply_masks(model, masks=masks)
+    return masks
+
+
+def _keep_largest(weight: torch.Tensor, *, sparsity: float) -> torch.Tensor:
+    magnitudes = weight.detach().abs().flatten()
+    pruned = magnitudes.argsort(stable=True)[: int(sparsity * len(magnitudes))]
+    mask = torch.ones_like(magnitudes, dtype=torch.bool)
+    mask[pruned] = False
+    return mask.view_as(weight)
+
+
+def _layers_without(
+    model: nn.Module, *, skip: Collection[str], m: int = 16
+) -> dict[str, nn.Conv2d | nn.Linear]:
+    layers = prunable_layers(model, m=m)
+    if unknown := set(skip) - set(layers):
+        raise ValueError(f"skip must name prunable layers, not {sorted(unknown)}")
+    return {name: layer for name, layer in layers.items() if name not in skip}
 
 
 @torch.no_grad()

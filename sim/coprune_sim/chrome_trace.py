@@ -6,9 +6,8 @@ from collections.abc import Iterator, Sequence
 
 from coprune_hw.contract.config import AcceleratorConfig
 from coprune_hw.contract.instructions import LoadKind, Opcode
-from coprune_hw.contract.parameters import PARAMETER_BYTES
 from coprune_hw.contract.program import MachineProgram
-from coprune_hw.contract.slots import slot_bytes
+from coprune_hw.contract.work import chunks_of, issued_slots, payload_bytes
 
 from .cycle_model.result import InstructionTiming
 
@@ -122,24 +121,18 @@ def _describe(instruction: dict, *, config: AcceleratorConfig) -> tuple[str, dic
     """What an instruction's name says after the layer, and its arguments."""
     opcode = instruction["prefix"]["opcode"]
     if opcode == Opcode.EXECUTE:
-        tiles = instruction["tile_rows"] * instruction["tile_columns"]
         return "", {
-            "slots": tiles * instruction["slot_count"],
-            "tiles": tiles,
+            "slots": issued_slots(instruction),
+            "tiles": instruction["tile_rows"] * instruction["tile_columns"],
             "row_begin": instruction["row_begin"],
             "barrier": bool(instruction["barrier"]),
         }
-    pixels = instruction["window"]["rows"] * instruction["window"]["width"]
+    moved = payload_bytes(instruction, config)
     if opcode == Opcode.STORE:
-        return "", {"bytes": pixels * config.lanes}
-    kind = LoadKind(instruction["kind"])
-    count, chunk_bytes = {
-        LoadKind.SLOTS: (instruction["count"], slot_bytes(config.lanes)),
-        LoadKind.PARAMETERS: (instruction["count"], PARAMETER_BYTES),
-        LoadKind.PIXELS: (pixels, instruction["pixel_bytes"]),
-    }[kind]
-    name = kind.name.lower()
-    return name, {"kind": name, "count": count, "bytes": count * chunk_bytes}
+        return "", {"bytes": moved}
+    name = LoadKind(instruction["kind"]).name.lower()
+    _, count = chunks_of(instruction, config)
+    return name, {"kind": name, "count": count, "bytes": moved}
 
 
 def _split_into_rows(spans: Sequence[list[dict]]) -> list[list[dict]]:

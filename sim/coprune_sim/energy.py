@@ -21,8 +21,8 @@ from coprune_hw.contract.instructions import INSTRUCTION_BYTES, LoadKind, Opcode
 from coprune_hw.contract.parameters import PARAMETER_BYTES
 from coprune_hw.contract.program import MachineProgram
 from coprune_hw.contract.slots import CONTROL_BITS, LANE_BITS, slot_bytes, unpack_slots
+from coprune_hw.contract.work import chunks_of, transfer_beats, written_words
 from coprune_sim.cycle_model.attribution import layer_of_instructions
-from coprune_sim.cycle_model.workload import chunks_of, transfer_beats
 
 ACCESS_BYTES = 8
 """Published memory energies are for 64 bits."""
@@ -82,6 +82,12 @@ class EnergyTable:
         return self.dram_access / ACCESS_BYTES
 
 
+SOURCE = (
+    'M. Horowitz, "Computing\'s Energy Problem (and what we can do about it)", ISSCC 2014, '
+    "pages 10-14"
+)
+"""Where the energies of operations come from."""
+
 HOROWITZ_2014 = EnergyTable(
     add_int32=0.1,
     multiply_int8=0.2,
@@ -89,10 +95,7 @@ HOROWITZ_2014 = EnergyTable(
     sram_access=((8 << 10, 10.0), (32 << 10, 20.0), (1 << 20, 100.0)),
     dram_access=1950.0,
 )
-"""45 nm, 0.9 V; for DRAM the middle of the published 1.3 to 2.6 nJ.
-
-M. Horowitz, "Computing's Energy Problem (and what we can do about it)", ISSCC 2014, pages 10-14.
-"""
+"""Those of `SOURCE`: 45 nm, 0.9 V; for DRAM the middle of the published 1.3 to 2.6 nJ."""
 
 
 @dataclass(frozen=True)
@@ -250,7 +253,7 @@ def _count_execute(
     tiles = execute["tile_rows"] * execute["tile_columns"]
     products = tiles * count * config.multipliers
     blocks = tiles * int(stream.new_block.sum())
-    output_bytes = _written_pixels(execute, config) * config.lanes
+    output_bytes = written_words(execute, config) * config.lanes
     return {
         "multiplications": products,
         "nonzero_multiplications": tiles * config.columns * int(np.count_nonzero(stream.weight)),
@@ -261,11 +264,3 @@ def _count_execute(
         "activation_bytes_read": blocks * config.columns * config.lanes,
         "activation_bytes_written": output_bytes,
     }
-
-
-def _written_pixels(execute: dict, config: AcceleratorConfig) -> int:
-    """Pixels of the tiles that lie inside the output image: the drain drops the others."""
-    bank_columns = 1 << execute["log2_bank_columns"]
-    bank_rows = config.columns // bank_columns
-    rows = min(execute["tile_rows"] * bank_rows, execute["output_height"] - execute["row_begin"])
-    return max(rows, 0) * min(execute["tile_columns"] * bank_columns, execute["output_width"])

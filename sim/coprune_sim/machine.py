@@ -21,14 +21,12 @@ from coprune_hw.contract.instructions import (
 )
 from coprune_hw.contract.program import DrainedWords, MachineProgram, collect_layers
 from coprune_hw.contract.registers import ErrorCode
+from coprune_hw.contract.work import UNITS, token_partners
 
 from .execute import execute
 from .memories import MachineError, Memories, require_address
 
 __all__ = ["PREFERENCES", "MachineError", "MachineRun", "run"]
-
-UNITS = (Opcode.LOAD, Opcode.EXECUTE, Opcode.STORE)
-"""The units in the order in which they are neighbours."""
 
 TOKEN_MASK = 0xFF
 """A token counter has 8 bits."""
@@ -113,10 +111,7 @@ def run(
 
 
 class _Machine:
-    """Fetch, three queues, tokens, and the units LOAD and STORE.
-
-    Tokens for a neighbour that a unit does not have are neither waited for nor sent.
-    """
+    """Fetch, three queues, tokens, and the units LOAD and STORE."""
 
     def __init__(self, memories: Memories) -> None:
         self.memories = memories
@@ -199,7 +194,7 @@ class _Machine:
             queue = self.queues[unit]
             if queue and all(
                 self.tokens[sender, unit]
-                for sender in self._token_partners(queue[0]["prefix"], action="wait")
+                for sender in token_partners(queue[0]["prefix"], action="wait")
             ):
                 return unit
         return None
@@ -215,7 +210,7 @@ class _Machine:
 
     def _step(self, unit: Opcode) -> None:
         instruction = self.queues[unit].popleft()
-        for sender in self._token_partners(instruction["prefix"], action="wait"):
+        for sender in token_partners(instruction["prefix"], action="wait"):
             self.tokens[sender, unit] -= 1
         actions = {
             Opcode.LOAD: self._load,
@@ -223,19 +218,8 @@ class _Machine:
             Opcode.STORE: self._store,
         }
         actions[unit](instruction)
-        for receiver in self._token_partners(instruction["prefix"], action="signal"):
+        for receiver in token_partners(instruction["prefix"], action="signal"):
             self.tokens[unit, receiver] = (self.tokens[unit, receiver] + 1) & TOKEN_MASK
-
-    @staticmethod
-    def _token_partners(prefix: dict, *, action: str) -> list[Opcode]:
-        """The units that an instruction takes tokens from, or sends them to."""
-        position = UNITS.index(prefix["opcode"])
-        partners = []
-        if prefix[f"{action}_previous"] and position > 0:
-            partners.append(UNITS[position - 1])
-        if prefix[f"{action}_next"] and position < len(UNITS) - 1:
-            partners.append(UNITS[position + 1])
-        return partners
 
     def _load(self, instruction: dict) -> None:
         if instruction["kind"] == LoadKind.PIXELS:

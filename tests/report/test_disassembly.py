@@ -2,8 +2,9 @@
 
 import pytest
 
-from coprune.report.disassembly import NEIGHBOURS, describe_instruction, find_senders, kind_of
+from coprune.report.disassembly import describe_instruction, find_senders, kind_of
 from coprune_hw.contract.instructions import LoadKind, Opcode, prefix
+from coprune_hw.contract.work import UNITS
 
 from ..end_to_end.configurations import SMALL
 
@@ -109,5 +110,5 @@ def test_every_token_of_a_program_has_a_sender_that_ends_before_it_is_taken(prog
         assert len(senders) == taken["wait_previous"] + taken["wait_next"]
         for sender in senders:
             sent = instructions[sender]["prefix"]
-            assert sent["opcode"] in NEIGHBOURS[taken["opcode"]]
+            assert abs(UNITS.index(sent["opcode"]) - UNITS.index(taken["opcode"])) == 1
             assert timing[sender].end <= timing[index].begin

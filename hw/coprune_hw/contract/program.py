@@ -9,6 +9,7 @@ import numpy as np
 from .config import AcceleratorConfig
 from .instructions import INSTRUCTION_BYTES, Opcode, decode_instruction
 from .planes import Placement, locate
+from .work import written_words
 
 
 @dataclass(frozen=True)
@@ -159,7 +160,7 @@ def collect_layers(program: MachineProgram, drained: DrainedWords) -> dict[str, 
         for instruction in program.instructions()
         if instruction["prefix"]["opcode"] == Opcode.EXECUTE
     ]
-    counts = [_written_words(instruction, config) for instruction in executes]
+    counts = [written_words(instruction, config) for instruction in executes]
     if sum(counts) != len(drained.bank):
         raise ValueError(f"the program writes {sum(counts)} words, but {len(drained.bank)} came")
     banks = np.zeros((config.columns, config.activation_depth, config.lanes), np.int8)
@@ -184,11 +185,3 @@ def read_planes(banks: np.ndarray, placement: Placement, *, channels: int) -> np
         bank, address = locate(placement.fields(group), y, x, columns=placement.columns)
         words.append(banks[bank, address])
     return np.concatenate(words, axis=-1).transpose(2, 0, 1)[:channels].copy()
-
-
-def _written_words(execute: dict, config: AcceleratorConfig) -> int:
-    bank_columns = 1 << execute["log2_bank_columns"]
-    bank_rows = config.columns >> execute["log2_bank_columns"]
-    row_end = min(execute["row_begin"] + execute["tile_rows"] * bank_rows, execute["output_height"])
-    column_end = min(execute["tile_columns"] * bank_columns, execute["output_width"])
-    return max(row_end - execute["row_begin"], 0) * column_end

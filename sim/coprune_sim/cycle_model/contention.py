@@ -10,12 +10,13 @@ import numpy as np
 from coprune_hw.contract.config import AcceleratorConfig
 from coprune_hw.contract.instructions import INSTRUCTION_BITS, LoadKind, Opcode
 from coprune_hw.contract.planes import locate
+from coprune_hw.contract.work import chunks_of, transfer_beats
 from coprune_hw.gateware.fetch import PREFETCH_INSTRUCTIONS, Fetcher
 from coprune_hw.gateware.load import Loader
 from coprune_hw.gateware.raster_walk import RasterWalk
 
 from .memory import Pauses
-from .workload import Workload, chunks_of, transfer_beats
+from .workload import Workload
 
 
 class Contention(Enum):

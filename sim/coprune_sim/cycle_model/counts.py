@@ -9,13 +9,14 @@ from collections.abc import Sequence
 import numpy as np
 
 from coprune_hw.contract.instructions import LoadKind, Opcode
+from coprune_hw.contract.work import UNITS, transfer_beats
 from coprune_hw.gateware.sequencer import Sequencer
 
 from .attribution import attribute
 from .execute import ExecuteTimes
-from .machine import UNITS, Machine
+from .machine import Machine
 from .result import WAIT_CAUSES, InstructionTiming, LayerTiming, ProgramTiming
-from .workload import Workload, transfer_beats
+from .workload import Workload
 
 LOAD_CAUSES = {
     LoadKind.SLOTS: "weights",

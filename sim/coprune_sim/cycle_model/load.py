@@ -10,6 +10,7 @@ import numpy as np
 from coprune_hw.contract.config import AcceleratorConfig
 from coprune_hw.contract.instructions import LoadKind
 from coprune_hw.contract.planes import locate
+from coprune_hw.contract.work import chunks_of, transfer_beats
 from coprune_hw.gateware.chunker import Chunker
 from coprune_hw.gateware.load import Loader
 from coprune_hw.gateware.load_plan import LoadPlanner
@@ -19,7 +20,6 @@ from coprune_hw.gateware.read_burst import BurstReader
 from .events import LAST, EventQueue
 from .execute import ExecuteUnit
 from .read_bus import ReadBus
-from .workload import chunks_of, transfer_beats
 
 
 class LoadUnit:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from functools import partial
 
 from coprune_hw.contract.instructions import Opcode
+from coprune_hw.contract.work import UNITS, token_partners
 from coprune_hw.gateware.dispatch import Dispatcher
 from coprune_hw.gateware.synchronizer import Synchronizer
 
@@ -18,9 +19,6 @@ from .memory import MemoryModel, Pauses
 from .read_bus import ReadBus
 from .store import StoreUnit
 from .workload import Workload
-
-UNITS = (Opcode.LOAD, Opcode.EXECUTE, Opcode.STORE)
-"""The units in the order in which they are neighbours."""
 
 
 @dataclass
@@ -163,7 +161,7 @@ class Machine:
             return
         ready = fed = cycle = max(head, ready)
         prefix = self._waiting[unit][index]["prefix"]
-        senders = _partners(prefix, action="wait")
+        senders = token_partners(prefix, action="wait")
         for sender in senders:
             sent, taken = self._sent[sender, unit], self._taken[sender, unit]
             if taken >= len(sent):
@@ -195,7 +193,7 @@ class Machine:
 
     def _complete_later(self, unit: Opcode, prefix: dict, cycle: int) -> None:
         self.times[unit].end.append(cycle)
-        receivers = _partners(prefix, action="signal")
+        receivers = token_partners(prefix, action="signal")
         if receivers:
             self._events.at(cycle, partial(self._send_tokens, unit, receivers, cycle))
 
@@ -203,14 +201,3 @@ class Machine:
         for receiver in receivers:
             self._sent[unit, receiver].append(cycle)
             self._start_when_possible(receiver)
-
-
-def _partners(prefix: dict, *, action: str) -> list[Opcode]:
-    """The neighbours that an instruction takes tokens from, or sends them to."""
-    position = UNITS.index(prefix["opcode"])
-    partners = []
-    if prefix[f"{action}_previous"] and position > 0:
-        partners.append(UNITS[position - 1])
-    if prefix[f"{action}_next"] and position < len(UNITS) - 1:
-        partners.append(UNITS[position + 1])
-    return partners

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from math import ceil
 
 from coprune_hw.contract.config import AcceleratorConfig
+from coprune_hw.contract.work import transfer_beats
 from coprune_hw.gateware.activation_memory import ActivationMemory
 from coprune_hw.gateware.raster_walk import RasterWalk
 from coprune_hw.gateware.store import Storer
@@ -17,7 +18,6 @@ from .contention import BlockDelay
 from .events import EventQueue
 from .execute import ExecuteUnit
 from .memory import MemoryModel, Pauses
-from .workload import transfer_beats
 
 
 class StoreUnit:
@@ -188,10 +188,9 @@ class _Job:
         addressed = gathered + 1 + self._handshake_delay
         self._gather = addressed + BurstWriter.PLAN_LATENCY
         for beat in range(len(self.sent), self._burst_end):
-            before = self.sent[-1] + 1 if self.sent else 0
-            head = max(self._entered[beat] + StreamFifo.BUFFERED_LATENCY, before)
-            self._heads.append(head)
-            self._paced = max(self._paced, head, addressed + 1) + self._beat_cycles
+            there = self._entered[beat] + StreamFifo.BUFFERED_LATENCY
+            self._heads.append(max(there, self.sent[-1] + 1 if self.sent else 0))
+            self._paced = max(self._paced, there, addressed + 1) + self._beat_cycles
             self.sent.append(ceil(self._paced + self._delay) - 1)
         before = self._confirmed[-1] + 1 if self._confirmed else 0
         self._confirmed.append(max(self.sent[-1] + self._response_latency, before))

@@ -10,9 +10,9 @@ import numpy as np
 
 from coprune_hw.contract.config import AcceleratorConfig
 from coprune_hw.contract.instructions import LoadKind, Opcode
-from coprune_hw.contract.parameters import PARAMETER_BYTES
 from coprune_hw.contract.program import LayerRecord, MachineProgram
 from coprune_hw.contract.slots import begins_block, slot_bytes
+from coprune_hw.contract.work import transfer_beats
 
 
 @dataclass(frozen=True)
@@ -82,23 +82,3 @@ class Workload:
     def blocks_of(self, execute: int) -> np.ndarray:
         """Which slots of an EXECUTE begin a block, counted among all EXECUTE instructions."""
         return self.find_blocks(self._slot_loads[execute])
-
-
-def chunks_of(load: dict, config: AcceleratorConfig) -> tuple[int, int]:
-    """Size in bytes and number of what a LOAD writes: slot words, parameter records or pixels."""
-    kind = load["kind"]
-    if kind == LoadKind.SLOTS:
-        return slot_bytes(config.lanes), load["count"]
-    if kind == LoadKind.PARAMETERS:
-        return PARAMETER_BYTES, load["count"]
-    return load["pixel_bytes"], load["window"]["rows"] * load["window"]["width"]
-
-
-def transfer_beats(instruction: dict, config: AcceleratorConfig) -> int:
-    """Beats that a LOAD or STORE moves on the bus."""
-    if instruction["prefix"]["opcode"] == Opcode.LOAD:
-        size, count = chunks_of(instruction, config)
-    else:
-        window = instruction["window"]
-        size, count = config.lanes, window["rows"] * window["width"]
-    return -(-size * count // config.bus_bytes)

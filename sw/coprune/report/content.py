@@ -8,16 +8,12 @@ from pathlib import Path
 
 from coprune.program import Program
 from coprune.results import CycleTable
+from coprune_hw.contract.instructions import Opcode
+from coprune_hw.contract.work import issued_slots, payload_bytes
 from coprune_sim.cycle_model import WAIT_CAUSES, InstructionTiming, MemoryModel
-from coprune_sim.energy import LayerEnergy, estimate_energy
+from coprune_sim.energy import SOURCE, LayerEnergy, estimate_energy
 
-from .disassembly import (
-    describe_instruction,
-    find_senders,
-    issued_slots,
-    kind_of,
-    payload_bytes,
-)
+from .disassembly import describe_instruction, find_senders, kind_of
 from .measured import compare_timeline
 from .memory_map import describe_memory
 from .patterns import describe_patterns
@@ -35,12 +31,6 @@ ENERGY_PARTS = {
     "DRAM": ("dram_bytes_read", "dram_bytes_written", "instruction_bytes"),
 }
 """What the page divides a layer's energy into, and the events of `estimate_energy` that it adds."""
-
-ENERGY_SOURCE = (
-    'M. Horowitz, "Computing\'s Energy Problem (and what we can do about it)", ISSCC 2014, '
-    "pages 10-14"
-)
-"""Where the energies of the events come from."""
 
 
 @dataclass(frozen=True)
@@ -88,7 +78,7 @@ def describe(subjects: Sequence[Subject], *, memory: MemoryModel | None = None) 
     return {
         "clock_hz": CLOCK_HZ,
         "wait_causes": WAIT_CAUSES,
-        "energy_source": ENERGY_SOURCE,
+        "energy_source": SOURCE,
         "programs": [_describe_subject(subject, memory=memory) for subject in subjects],
         "pairs": pair_layers(*names) if len(subjects) == MOST_PROGRAMS else None,
     }
@@ -220,6 +210,7 @@ def _describe_timings(
     described = []
     for timing in timings:
         instruction = instructions[timing.index]
+        is_execute = timing.opcode == Opcode.EXECUTE
         described.append(
             {
                 "index": timing.index,
@@ -230,8 +221,8 @@ def _describe_timings(
                 "begin": timing.begin,
                 "end": timing.end,
                 "text": describe_instruction(instruction, config=program.config),
-                "slots": issued_slots(instruction),
-                "bytes": payload_bytes(instruction, config=program.config),
+                "slots": issued_slots(instruction) if is_execute else 0,
+                "bytes": 0 if is_execute else payload_bytes(instruction, program.config),
                 "barrier": bool(instruction.get("barrier", 0)),
                 "senders": list(senders[timing.index]),
             }

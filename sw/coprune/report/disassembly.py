@@ -6,15 +6,7 @@ from collections import deque
 
 from coprune_hw.contract import AcceleratorConfig
 from coprune_hw.contract.instructions import LoadKind, Opcode
-from coprune_hw.contract.parameters import PARAMETER_BYTES
-from coprune_hw.contract.slots import slot_bytes
-
-NEIGHBOURS = {
-    Opcode.LOAD: (None, Opcode.EXECUTE),
-    Opcode.EXECUTE: (Opcode.LOAD, Opcode.STORE),
-    Opcode.STORE: (Opcode.EXECUTE, None),
-}
-"""The previous and the next unit of each, with which it exchanges tokens."""
+from coprune_hw.contract.work import UNITS, payload_bytes, token_partners
 
 
 def describe_instruction(instruction: dict, *, config: AcceleratorConfig) -> str:
@@ -38,29 +30,6 @@ def kind_of(instruction: dict) -> str:
     return opcode.name.lower()
 
 
-def payload_bytes(instruction: dict, *, config: AcceleratorConfig) -> int:
-    """Bytes that a LOAD or STORE moves, the padding to whole bus beats not counted; else 0."""
-    window = instruction.get("window", {"rows": 0, "width": 0})
-    pixels = window["rows"] * window["width"]
-    match kind_of(instruction):
-        case "slots":
-            return instruction["count"] * slot_bytes(config.lanes)
-        case "parameters":
-            return instruction["count"] * PARAMETER_BYTES
-        case "pixels":
-            return pixels * instruction["pixel_bytes"]
-        case "store":
-            return pixels * config.lanes
-    return 0
-
-
-def issued_slots(instruction: dict) -> int:
-    """Slots that an EXECUTE issues over all its tiles; else 0."""
-    if instruction["prefix"]["opcode"] != Opcode.EXECUTE:
-        return 0
-    return instruction["tile_rows"] * instruction["tile_columns"] * instruction["slot_count"]
-
-
 def find_senders(instructions: list[dict]) -> list[tuple[int, ...]]:
     """Find the instructions whose tokens every instruction takes.
 
@@ -72,25 +41,25 @@ def find_senders(instructions: list[dict]) -> list[tuple[int, ...]]:
         For every instruction, positions in `instructions`; empty where it takes no token.
     """
     sent: dict[tuple[Opcode, Opcode], deque[int]] = {}
-    senders: list[list[int]] = [[] for _ in instructions]
-    signals = ("signal_previous", "signal_next")
-    waits = ("wait_previous", "wait_next")
-    for index, instruction in enumerate(instructions):
-        opcode = instruction["prefix"]["opcode"]
-        for neighbour, signal in zip(NEIGHBOURS.get(opcode, ()), signals, strict=False):
-            if neighbour is not None and instruction["prefix"][signal]:
-                sent.setdefault((opcode, neighbour), deque()).append(index)
-    for index, instruction in enumerate(instructions):
-        opcode = instruction["prefix"]["opcode"]
-        for neighbour, wait in zip(NEIGHBOURS.get(opcode, ()), waits, strict=False):
-            queue = sent.get((neighbour, opcode))
-            if queue and instruction["prefix"][wait]:
-                senders[index].append(queue.popleft())
-    return [tuple(found) for found in senders]
+    units = [
+        (index, instruction["prefix"])
+        for index, instruction in enumerate(instructions)
+        if instruction["prefix"]["opcode"] in UNITS
+    ]
+    for index, prefix in units:
+        for receiver in token_partners(prefix, action="signal"):
+            sent.setdefault((prefix["opcode"], receiver), deque()).append(index)
+    senders: list[tuple[int, ...]] = [()] * len(instructions)
+    for index, prefix in units:
+        queues = [
+            sent.get((sender, prefix["opcode"])) for sender in token_partners(prefix, action="wait")
+        ]
+        senders[index] = tuple(queue.popleft() for queue in queues if queue)
+    return senders
 
 
 def _describe_load(load: dict, *, config: AcceleratorConfig) -> str:
-    size = f"{payload_bytes(load, config=config):,} bytes from {load['source']:#x}"
+    size = f"{payload_bytes(load, config):,} bytes from {load['source']:#x}"
     base = load["place"]["base"]
     if load["kind"] == LoadKind.PIXELS:
         return f"{_rows(load['window'])} of input, {size}, to bank words {base} and on"
@@ -117,7 +86,7 @@ def _describe_execute(execute: dict, *, config: AcceleratorConfig) -> str:
 
 
 def _describe_store(store: dict, *, config: AcceleratorConfig) -> str:
-    size = payload_bytes(store, config=config)
+    size = payload_bytes(store, config)
     return (
         f"{_rows(store['window'])}, {size:,} bytes, from bank words {store['place']['base']} "
         f"and on to {store['destination']:#x}"

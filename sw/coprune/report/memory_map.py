@@ -6,9 +6,10 @@ from collections.abc import Sequence
 
 from coprune.program import Program
 from coprune_hw.contract.instructions import INSTRUCTION_BYTES, LoadKind, Opcode
+from coprune_hw.contract.work import payload_bytes
 from coprune_sim.cycle_model import InstructionTiming
 
-from .disassembly import kind_of, payload_bytes
+from .disassembly import kind_of
 
 _READ_FROM = {LoadKind.SLOTS: "slot_base", LoadKind.PARAMETERS: "parameter_base"}
 
@@ -48,7 +49,7 @@ def _describe_dram(
     for index, instruction in enumerate(instructions):
         kind = kind_of(instruction)
         if kind in ("slots", "parameters"):
-            size = payload_bytes(instruction, config=program.config)
+            size = payload_bytes(instruction, program.config)
             loads.setdefault(instruction["source"], (kind, size, layer_of.get(index)))
     regions += [(kind, offset, size, layer) for offset, (kind, size, layer) in loads.items()]
     for kind, region in (("input", program.machine.input), ("output", program.machine.output)):

@@ -7,7 +7,6 @@ from math import ceil
 
 import numpy as np
 
-from coprune_hw.contract.config import AcceleratorConfig
 from coprune_hw.contract.instructions import INSTRUCTION_BITS, LoadKind, Opcode
 from coprune_hw.contract.planes import locate
 from coprune_hw.contract.work import chunks_of, transfer_beats
@@ -17,6 +16,10 @@ from coprune_hw.gateware.raster_walk import RasterWalk
 
 from .memory import Pauses
 from .workload import Workload
+
+
+_SETUP_CYCLES = Loader.TURNAROUND + RasterWalk.LATENCY + 1
+"""Between the beats of one LOAD and the next."""
 
 
 class Contention(Enum):
@@ -134,10 +137,6 @@ def _longest_run(flags: np.ndarray) -> int:
     return int((edges[1::2] - edges[::2]).max(initial=0))
 
 
-_SETUP_CYCLES = Loader.TURNAROUND + RasterWalk.LATENCY + 1
-"""Between the beats of one LOAD and the next."""
-
-
 def longest_drain_run(workload: Workload) -> int:
     """Most consecutive words that the drain may write to one bank, while LOAD writes pixels."""
     longest = 0
@@ -166,7 +165,7 @@ def longest_drain_run(workload: Workload) -> int:
 
 def stolen_cycles(workload: Workload, pauses: Pauses) -> int:
     """Cycles that all bursts of fetch together can take from LOAD."""
-    config: AcceleratorConfig = workload.config
+    config = workload.config
     instructions = len(workload.instructions) + PREFETCH_INSTRUCTIONS + 1
     beats = instructions * INSTRUCTION_BITS // config.bus_bits
     bursts = -(-beats // Fetcher.burst_beats(config))

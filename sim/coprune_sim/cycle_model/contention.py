@@ -17,7 +17,6 @@ from coprune_hw.gateware.raster_walk import RasterWalk
 from .memory import Pauses
 from .workload import Workload
 
-
 _SETUP_CYCLES = Loader.TURNAROUND + RasterWalk.LATENCY + 1
 """Between the beats of one LOAD and the next."""
 

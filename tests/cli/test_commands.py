@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 import torch
 
@@ -25,6 +26,7 @@ from coprune_sim.cosim.toolchain import find_toolchain
 from coprune_sim.cosim.waveform import Trace
 from coprune_sim.cycle_model import MemoryModel, Pauses, bound_cycles
 
+from ..compiler import onnx_networks
 from ..end_to_end.configurations import SMALL
 from ..program.networks import images, residual
 
@@ -203,7 +205,7 @@ def test_compiles_with_other_weights_and_without_skipping_zeros(run, made, monke
 @pytest.mark.parametrize(
     ("model", "message"),
     [
-        ("resnet21", "MODEL must be one of resnet20, resnet20-dense, package.module:function"),
+        ("resnet21", "squeezenet, package.module:function, a .pt2 archive or an .onnx file, not"),
         ("own_networks:missing", "cannot find own_networks:missing: AttributeError"),
         ("no_such_module:network", "cannot find no_such_module:network: ModuleNotFoundError"),
         ("own_networks:broken", "own_networks:broken failed: KeyError: 'no weights'"),
@@ -215,6 +217,7 @@ def test_compiles_with_other_weights_and_without_skipping_zeros(run, made, monke
         ("own_networks:Failing", "forward failed"),
         ("own_networks:wide", "activation_depth is 512"),
         ("missing.pt2", "no such torch.export archive: missing.pt2"),
+        ("missing.onnx", "no such ONNX model: missing.onnx"),
     ],
 )
 def test_refuses_a_model(run, tmp_path, model, message):
@@ -279,6 +282,28 @@ def test_refuses_an_option_of_compile(run, tmp_path, options, message):
 def test_refuses_weights_beside_an_archive(run):
     finished = run("compile", "x.pt2", "-o", "x.coprune", "--weights", "x.pt")
     assert_refused(finished, "--weights does not go with a .pt2 archive")
+    finished = run("compile", "x.onnx", "-o", "x.coprune", "--weights", "x.pt")
+    assert_refused(finished, "--weights does not go with an .onnx file")
+
+
+def test_compiles_an_onnx_file(run, made):
+    onnx.save(onnx_networks.export(residual(), images(2)), "residual.onnx")
+    finished = run(
+        *("compile", "residual.onnx", "-o", "from_onnx.coprune"),
+        *("--config", made / "small.toml", "--calibration", made / "images.npy"),
+    )
+    assert (finished.code, finished.err) == (0, "")
+    program = coprune.load("from_onnx.coprune")
+    expected = coprune.compile(residual(), SMALL, calibration=[images(5)])
+    assert np.array_equal(program.simulate(images(2)), expected.simulate(images(2)))
+
+
+def test_refuses_an_onnx_file_in_one_line(run, tmp_path):
+    node = onnx.helper.make_node("Sin", ["x"], ["y"], name="wave")
+    onnx.save(onnx_networks.make_model([node], image=(3, 32, 32)), "sine.onnx")
+    finished = run("compile", "sine.onnx", "-o", "x.coprune")
+    assert_refused(finished, "operator Sin (node 'wave', output 'y') is not supported")
+    assert listing(tmp_path) == ["sine.onnx"]
 
 
 def test_says_what_images_a_network_was_given(run, tmp_path):

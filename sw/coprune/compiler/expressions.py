@@ -13,6 +13,12 @@ from dataclasses import dataclass, replace
 import torch
 
 from coprune.compiler.float_graph import FloatGraph, FloatLayer, FloatSource, FloatTensor
+from coprune_hw.contract.slots import SHIFT_MIN
+
+PADDING_REACH = -SHIFT_MIN
+"""Rows of zeros above an image, or columns left of it, that a layer can read."""
+MOST_PIECES = 16
+"""Rows or columns that are copied one by one, a layer each, where no stride fits."""
 
 
 class UnsupportedError(ValueError):
@@ -30,8 +36,8 @@ class View:
         The tensor's channel behind each channel of the view; None reads as zero.
     height, width : int
         Size of the view, zeros included.
-    stride : tuple of int
-        Rows, columns.
+    stride, first : tuple of int
+        Rows, columns. The first pixel of the view is this one of the tensor.
     padding : tuple of int
         Rows of zeros above and below, columns left and right, in pixels of the view.
     """
@@ -42,6 +48,7 @@ class View:
     width: int
     stride: tuple[int, int] = (1, 1)
     padding: tuple[int, int, int, int] = (0, 0, 0, 0)
+    first: tuple[int, int] = (0, 0)
 
     @classmethod
     def of(cls, tensor: FloatTensor) -> View:
@@ -63,7 +70,7 @@ class View:
         """Beyond the pixels of the view the tensor has none either."""
         above, below, left, right = self.padding
         rows, columns = self.height - above - below, self.width - left - right
-        return (rows, columns) == (
+        return self.first == (0, 0) and (rows, columns) == (
             math.ceil(self.tensor.height / self.stride[0]),
             math.ceil(self.tensor.width / self.stride[1]),
         )
@@ -134,6 +141,9 @@ def copy(view: View, *, name: str) -> Sum:
             if channel is not None:
                 weight[output, channel] = 1.0
     stride = common_stride(view.stride, output=(view.height, view.width))
+    if stride is None:
+        raise UnsupportedError(f"strides must be equal and 1, 2 or 4, not {view.stride}")
+    above, _, left, _ = view.padding
     source = FloatSource(
         name=name,
         operation="copy",
@@ -141,26 +151,20 @@ def copy(view: View, *, name: str) -> Sum:
         weight=weight,
         groups=groups,
         stride=stride,
-        padding=(view.padding[0] * stride, view.padding[2] * stride),
+        padding=(above * stride - view.first[0], left * stride - view.first[1]),
         diagonal=True,
     )
     return Sum(name, "copy", view.shape, (source,), torch.zeros(outputs, dtype=torch.float64))
 
 
-def common_stride(stride: Sequence[int], *, output: tuple[int, int]) -> int:
-    """Return the one stride that serves both directions of a window.
+def common_stride(stride: Sequence[int], *, output: tuple[int, int]) -> int | None:
+    """Return the one stride that serves both directions of a window, or None.
 
-    In a direction in which the output has one pixel the stride does not matter.
-
-    Raises
-    ------
-    UnsupportedError
-        The strides differ, or are none of 1, 2 and 4.
+    In a direction in which the output has one pixel the stride does not matter. The machine has
+    the strides 1, 2 and 4.
     """
     used = {step for step, size in zip(stride, output, strict=True) if size > 1} or {1}
-    if len(used) > 1 or not used <= {1, 2, 4}:
-        raise UnsupportedError(f"strides must be equal and 1, 2 or 4, not {tuple(stride)}")
-    return used.pop()
+    return used.pop() if len(used) == 1 and used <= {1, 2, 4} else None
 
 
 class GraphBuilder:
@@ -185,7 +189,7 @@ class GraphBuilder:
         if isinstance(expression, View):
             if expression.contiguous and not expression.padded:
                 return expression
-            expression = copy(expression, name=name)
+            expression = self.copy(expression, name=name)
         unique = unique_name(expression.name, taken=self._names)
         self._names.add(unique)
         layer = FloatLayer(
@@ -200,6 +204,109 @@ class GraphBuilder:
         )
         self._layers.append(layer)
         return View.of(layer.output)
+
+    def copy(self, view: View, *, name: str) -> Sum:
+        """Return a view as a sum of copies, whatever its strides and however many zeros around.
+
+        Raises
+        ------
+        UnsupportedError
+            Too many rows or columns would have to be copied one by one.
+        """
+        while max(view.padding[0], view.padding[2]) > PADDING_REACH:
+            view = self._pad_partly(view, name=name)
+        size = (view.height, view.width)
+        if common_stride(view.stride, output=size) is None and view.padded:
+            above, below, left, right = view.padding
+            inner = replace(
+                view,
+                height=view.height - above - below,
+                width=view.width - left - right,
+                padding=(0, 0, 0, 0),
+            )
+            inner = self.store(inner, name=name)
+            view = replace(inner, height=size[0], width=size[1], padding=view.padding)
+        if common_stride(view.stride, output=size) is not None:
+            return copy(view, name=name)
+        rows, columns = view.stride
+        # The stride of a single row or column does not matter.
+        stride = (rows if view.height > 1 else columns, columns if view.width > 1 else rows)
+        return self._copy_in_pieces(replace(view, stride=stride), name=name)
+
+    def join(self, pieces: Sequence[Expression], *, axis: int, name: str) -> Sum:
+        """Return images side by side along rows, axis 1, or columns, axis 2.
+
+        Every piece becomes an image of full size with zeros around; the sum of these is the result.
+        """
+        size = sum(piece.shape[axis] for piece in pieces)
+        sources, before = (), 0
+        for piece in pieces:
+            view = self.store(piece, name=f"{name}.piece")
+            after = size - before - view.shape[axis]
+            padding = (before, after, 0, 0) if axis == 1 else (0, 0, before, after)
+            height, width = (size, view.width) if axis == 1 else (view.height, size)
+            whole = replace(view, height=height, width=width, padding=padding)
+            sources += copy(self.store(whole, name=f"{name}.piece"), name=name).sources
+            before += piece.shape[axis]
+        zeros = torch.zeros(whole.shape[0], dtype=torch.float64)
+        return Sum(name, "join", whole.shape, sources, zeros)
+
+    def flatten(self, expression: Expression, *, name: str) -> View:
+        """Return an image with all its values as channels of one pixel, in their order."""
+        view = self.store(expression, name=name)
+        values = math.prod(view.shape)
+        if view.shape == (values, 1, 1):
+            return view
+        weight = torch.eye(values, dtype=torch.float64).reshape(values, *view.shape)
+        source = FloatSource(name, "copy", view.tensor, weight, diagonal=True)
+        zeros = torch.zeros(values, dtype=torch.float64)
+        return self.store(Sum(name, "copy", (values, 1, 1), (source,), zeros), name=name)
+
+    def _pad_partly(self, view: View, *, name: str) -> View:
+        """Store a view with as many of its zeros as one layer reaches."""
+        above, below, left, right = view.padding
+        now = (min(above, PADDING_REACH), min(left, PADDING_REACH))
+        part = replace(
+            view,
+            height=view.height - (above - now[0]) - below,
+            width=view.width - (left - now[1]) - right,
+            padding=(now[0], 0, now[1], 0),
+        )
+        return replace(
+            self.store(part, name=name),
+            height=view.height,
+            width=view.width,
+            padding=(above - now[0], below, left - now[1], right),
+        )
+
+    def _copy_in_pieces(self, view: View, *, name: str) -> Sum:
+        """Copy every so many rows, and every so many columns, one by one."""
+        for stride in (4, 2):
+            if all(step % stride == 0 for step in view.stride):
+                # Every second or fourth pixel first: one layer, and fewer pieces.
+                rest = tuple(step // stride for step in view.stride)
+                height, width = (
+                    (size - 1) * step + 1 for size, step in zip(view.shape[1:], rest, strict=True)
+                )
+                part = replace(view, height=height, width=width, stride=(stride, stride))
+                part = self.store(part, name=name)
+                part = replace(part, height=view.height, width=view.width, stride=rest)
+                return self.copy(part, name=name)
+        by_rows = view.stride[0] > 1 and view.height > 1
+        count = view.height if by_rows else view.width
+        if count > MOST_PIECES:
+            raise UnsupportedError(
+                f"strides must be equal powers of 2, not {view.stride}, where more than "
+                f"{MOST_PIECES} rows or columns would have to be copied one by one"
+            )
+        row, column = view.first
+        if by_rows:
+            firsts = [(row + view.stride[0] * index, column) for index in range(count)]
+            pieces = [replace(view, height=1, first=first) for first in firsts]
+        else:
+            firsts = [(row, column + view.stride[1] * index) for index in range(count)]
+            pieces = [replace(view, width=1, first=first) for first in firsts]
+        return self.join(pieces, axis=1 if by_rows else 2, name=name)
 
     def graph(self) -> FloatGraph:
         """Return the graph of all layers so far."""

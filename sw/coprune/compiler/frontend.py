@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import operator
 import re
+from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -12,8 +14,13 @@ from torch.fx import Node
 
 from coprune.compiler.expressions import Expression, GraphBuilder, Sum, UnsupportedError, View
 from coprune.compiler.float_graph import FloatGraph, FloatTensor
-from coprune.compiler.operators import ALIASING, IN_PLACE, LOWERINGS, Call
+from coprune.compiler.operators import ADVICE, ALIASING, IN_PLACE, LOWERINGS, Call
 
+SUPPORTED = tuple(name for name in LOWERINGS if not name.endswith("_"))
+"""Names of the supported operators, without those that only differ in what they overwrite."""
+
+_FACTORIES = frozenset({"arange", "full", "ones", "zeros"})
+"""Operators without operands that always make the same tensor."""
 _EXAMPLE_IMAGES = 2
 """Images in the batch for which a network is exported: with one, batch and channels look alike."""
 
@@ -26,7 +33,16 @@ class UnsupportedOperatorError(ValueError):
     node : torch.fx.Node
         The operator's place in the exported graph.
     reason : str
+
+    Attributes
+    ----------
+    operator, node, module : str
+        The operator, its node in the exported graph, and the path of the module that calls it.
+    supported : tuple of str
+        The operators that there are.
     """
+
+    supported = SUPPORTED
 
     def __init__(self, node: Node, *, reason: str):
         super().__init__(
@@ -34,17 +50,18 @@ class UnsupportedOperatorError(ValueError):
         )
         self.node = node.name
         self.operator = str(node.target)
+        self.module, _ = _module(node)
 
 
-def export(model: nn.Module, *, image: tuple[int, int, int]) -> ExportedProgram:
+def export(model: nn.Module, *, image: tuple[int, ...]) -> ExportedProgram:
     """Export a network for images of one size.
 
     Parameters
     ----------
     model : nn.Module
-        In evaluation mode, with one float32 input [N, C, H, W].
+        In evaluation mode, with one float32 input [N, C, H, W], [N, C, L] or [N, C].
     image : tuple of int
-        Channels, height, width.
+        Shape of the input without its first axis.
 
     Raises
     ------
@@ -70,8 +87,9 @@ def lower(exported: ExportedProgram) -> FloatGraph:
     Parameters
     ----------
     exported : ExportedProgram
-        Of a network in evaluation mode, with one input [N, C, H, W] and one output. Its graph must
-        be as `torch.export.export` made it, without decompositions.
+        Of a network in evaluation mode, with one output and one input [N, C, H, W], [N, C, L] or
+        [N, C]; the float graph's input is [N, C, 1, L] or [N, C, 1, 1] then. Its graph must be as
+        `torch.export.export` made it, without decompositions.
 
     Raises
     ------
@@ -85,16 +103,23 @@ def lower(exported: ExportedProgram) -> FloatGraph:
     operands = _operands(exported)
     uses = _uses(exported, operands)
     batch = network_input.meta["val"].shape[0]
-    tensor = FloatTensor(network_input.name, *map(int, network_input.meta["val"].shape[1:]))
+    channels, *size = map(int, network_input.meta["val"].shape[1:])
+    tensor = FloatTensor(network_input.name, channels, *[1] * (2 - len(size)), *size)
     builder = GraphBuilder(tensor)
     values: dict[Node, Any] = dict(parameters)
     values[network_input] = View.of(tensor)
     for node in exported.graph.nodes:
         if node.op != "call_function" or not uses.get(node):
             continue
-        if not _is_tensor(node):
+        if not _yields_tensors(node):
             continue  # The size of an axis, which only views use.
-        expression = _lower_node(node, operands[node], values, builder=builder, batch=batch)
+        if all(isinstance(values.get(each), torch.Tensor) for each in node.all_input_nodes):
+            values[node] = _fold(node, values)
+            continue
+        if node.target is operator.getitem:
+            expression = _pick(node, operands[node], values)
+        else:
+            expression = _lower_node(node, operands[node], values, builder=builder, batch=batch)
         if isinstance(expression, Sum) and uses[node] > 1:
             expression = builder.store(expression, name=node.name)
         values[node] = expression
@@ -103,23 +128,23 @@ def lower(exported: ExportedProgram) -> FloatGraph:
 
 def _lower_node(
     node: Node, arguments: dict[str, Any], values: dict[Node, Any], *, builder, batch
-) -> Expression:
+) -> Expression | list[Expression]:
     operation = _operation(node)
     if operation not in LOWERINGS:
-        supported = ", ".join(name for name in LOWERINGS if not name.endswith("_"))
-        raise UnsupportedOperatorError(node, reason=f"supported are {supported}")
-    shape = node.meta["val"].shape
-    if not len(shape) or str(shape[0]) != str(batch):
-        raise UnsupportedOperatorError(node, reason="the first axis must remain the batch")
+        supported = f"supported are {', '.join(SUPPORTED)}"
+        advice = ADVICE.get(operation)
+        raise UnsupportedOperatorError(
+            node, reason=supported if advice is None else f"{advice}; {supported}"
+        )
+    first = _check_results(node, batch=batch)
     try:
-        arguments = {name: _resolve(value, values) for name, value in arguments.items()}
-        operand = next(filter(_is_tensor, node.all_input_nodes))
+        resolved = {name: _resolve(value, values) for name, value in arguments.items()}
         call = Call(
             operation=operation,
             name=_name(node, operation),
-            arguments=arguments,
-            shape=tuple(int(size) for size in shape[1:]),
-            operand_shape=tuple(int(size) for size in operand.meta["val"].shape[1:]),
+            arguments=resolved,
+            shape=tuple(int(size) for size in first.shape[1:]),
+            operand_shape=_operand_shape(node, values),
             builder=builder,
         )
         return LOWERINGS[operation](call)
@@ -127,13 +152,54 @@ def _lower_node(
         raise UnsupportedOperatorError(node, reason=str(error)) from error
 
 
+def _check_results(node: Node, *, batch: int | torch.SymInt) -> torch.Tensor:
+    """Return an operator's first result; all of them must be images of the same batch."""
+    value = node.meta["val"]
+    results = (value,) if isinstance(value, torch.Tensor) else value
+    for result in results:
+        if not result.dim() or str(result.shape[0]) != str(batch):
+            raise UnsupportedOperatorError(node, reason="the first axis must remain the batch")
+    if results[0].dtype != torch.float32:
+        raise UnsupportedOperatorError(
+            node, reason=f"its result must be float32, not {str(results[0].dtype)[6:]}"
+        )
+    return results[0]
+
+
+def _operand_shape(node: Node, values: dict[Node, Any]) -> tuple[int, ...]:
+    """Shape of the first operand that is computed from the input, without the batch axis."""
+    for operand in node.all_input_nodes:
+        if isinstance(values.get(operand), View | Sum):
+            return tuple(int(size) for size in operand.meta["val"].shape[1:])
+    raise UnsupportedError("it must be computed from the input")
+
+
+def _fold(node: Node, values: dict[Node, Any]) -> torch.Tensor:
+    """Compute an operator of parameters alone."""
+    known = bool(node.all_input_nodes) or _operation(node) in _FACTORIES
+    if not known or _operation(node).endswith("_") or not _is_tensor(node):
+        raise UnsupportedOperatorError(node, reason="it must be computed from the input")
+    arguments, options = torch.fx.map_arg((node.args, node.kwargs), values.__getitem__)
+    result = node.target(*arguments, **options)
+    return result.to(torch.float64) if result.is_floating_point() else result
+
+
+def _pick(node: Node, arguments: dict[str, Any], values: dict[Node, Any]) -> Expression:
+    """One of several results of an operator."""
+    results, index = values[arguments[0]], arguments[1]
+    if index >= len(results):
+        reason = f"its result {index} does not exist on the accelerator"
+        raise UnsupportedOperatorError(arguments[0], reason=reason)
+    return results[index]
+
+
 def _finish(node: Node, values: dict[Node, Any], *, builder: GraphBuilder) -> FloatGraph:
     expression = values[node]
     if isinstance(expression, View | Sum):
         stored = builder.store(expression, name=node.name)
-        graph = builder.graph()
-        if graph.layers and graph.layers[-1].output == stored.tensor:
-            return graph
+        if not builder.graph().layers or builder.graph().layers[-1].output != stored.tensor:
+            builder.store(builder.copy(stored, name=node.name), name=node.name)
+        return builder.graph()
     raise ValueError("the network's output must be computed from its input")
 
 
@@ -144,10 +210,10 @@ def _input(exported: ExportedProgram) -> Node:
     if len(inputs) != 1 or not _is_tensor(inputs[0]):
         raise ValueError(f"the network must have one input, not {len(names)}")
     value = inputs[0].meta["val"]
-    if value.dim() != 4 or value.dtype != torch.float32:
+    if value.dim() not in (2, 3, 4) or value.dtype != torch.float32:
         raise ValueError(
-            f"the network's input must be float32 [N, C, H, W], not {value.dtype} "
-            f"{list(value.shape)}"
+            f"the network's input must be float32 [N, C, H, W], [N, C, L] or [N, C], not "
+            f"{value.dtype} {list(value.shape)}"
         )
     if not all(isinstance(size, int) for size in value.shape[1:]):
         raise ValueError(f"the size of images must be fixed, not {list(value.shape)}")
@@ -209,16 +275,30 @@ def _operands(exported: ExportedProgram) -> dict[Node, dict[str, Any]]:
         operands[node] = arguments
         if _operation(node) in IN_PLACE:
             overwritten = next(iter(arguments.values()))
-            shares = overwritten.op == "call_function" and _operation(overwritten) in ALIASING
-            if shares and _read_after(overwritten.args[0], node):
-                reason = "it overwrites a view of a tensor that is read again"
-                raise UnsupportedOperatorError(node, reason=reason)
+            _check_overwriting(node, overwritten, nodes=exported.graph.nodes)
             current[overwritten] = node
     return operands
 
 
-def _read_after(node: Node, writer: Node) -> bool:
-    return any(reader > writer for reader in node.users)
+def _check_overwriting(writer: Node, overwritten: Node, *, nodes: Iterable[Node]) -> None:
+    """Refuse to overwrite memory that is read again under another name."""
+    for node in nodes:
+        if node >= writer:
+            return
+        shared = node is not overwritten and _owner(node) is _owner(overwritten)
+        if shared and any(reader > writer for reader in node.users):
+            reason = "it overwrites a view of a tensor that is read again"
+            raise UnsupportedOperatorError(writer, reason=reason)
+
+
+def _owner(node: Node) -> Node:
+    """The node whose memory the result of a node may be."""
+    while node.op == "call_function":
+        views = _operation(node) in ALIASING or node.target is operator.getitem
+        if not (views or _operation(node) in IN_PLACE):
+            break
+        node = node.args[0]
+    return node
 
 
 def _bind(node: Node) -> dict[str, Any]:
@@ -246,7 +326,8 @@ def _uses(exported: ExportedProgram, operands: dict[Node, dict[str, Any]]) -> di
         return node
 
     for node in reversed(exported.graph.nodes):
-        if uses.get(node) and node in operands and (_is_tensor(node) or node.op == "output"):
+        reads = node in operands and (_yields_tensors(node) or node.op == "output")
+        if uses.get(node) and reads:
             torch.fx.map_arg(operands[node], count)
     return uses
 
@@ -261,6 +342,12 @@ def _resolve(argument: Any, values: dict[Node, Any]) -> Any:
 
 def _is_tensor(node: Node) -> bool:
     return isinstance(node.meta.get("val"), torch.Tensor)
+
+
+def _yields_tensors(node: Node) -> bool:
+    value = node.meta.get("val")
+    several = isinstance(value, list | tuple) and any(isinstance(v, torch.Tensor) for v in value)
+    return several or isinstance(value, torch.Tensor)
 
 
 def _operation(node: Node) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 
 import numpy as np
@@ -10,9 +11,12 @@ from coprune_hw.contract import AcceleratorConfig
 from coprune_hw.contract.parameters import pack_parameters
 from coprune_hw.contract.planes import Placement
 from coprune_hw.contract.program import MachineProgram, Region
+from coprune_sim.cycle_model import count_cycles
 from coprune_sim.graph import IntegerGraph, Layer, Source, Tensor
 from coprune_sim.reference import ACTIVATION_REACH, worst_sum
 
+from .channel_order import order_channels
+from .dead_channels import remove_dead_channels
 from .memory_image import ImagePlan, assemble, plan_image
 from .placement import check_geometry, place_tensors
 from .schedule import LayerWork, schedule_layers
@@ -28,6 +32,40 @@ def transform(graph: IntegerGraph) -> IntegerGraph:
     for graph_pass in PASSES:
         graph = graph_pass(graph)
     return graph
+
+
+def arrange_channels(
+    graph: IntegerGraph, config: AcceleratorConfig, *, skip_zeros: bool = True
+) -> IntegerGraph:
+    """Leave out dead channels and order the others, where the cycle model says that it pays.
+
+    Parameters
+    ----------
+    graph : IntegerGraph
+        As `transform` makes it.
+    config : AcceleratorConfig
+    skip_zeros : bool
+        As `lower` is going to have it.
+
+    Returns
+    -------
+    IntegerGraph
+        With the same layers and the same output, and never more cycles than `graph` takes.
+    """
+    candidates = [graph, order_channels(graph, config=config, skip_zeros=skip_zeros)]
+    smaller = remove_dead_channels(graph)
+    if smaller is not graph:
+        candidates.append(order_channels(smaller, config=config, skip_zeros=skip_zeros))
+
+    def cycles(candidate: IntegerGraph) -> float:
+        try:
+            workload = plan(candidate, config, skip_zeros=skip_zeros).workload
+        except (OverflowError, ValueError):
+            # It does not fit. If none does, compiling the given graph is going to say why.
+            return math.inf
+        return count_cycles(workload).cycles
+
+    return min(candidates, key=cycles)
 
 
 def lower(

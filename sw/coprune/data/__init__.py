@@ -1,5 +1,6 @@
 """Images to calibrate, fine-tune and measure with."""
 
+from coprune.data import cifar10, fashion_mnist
 from coprune.data.cifar10 import (
     CLASSES,
     LabelledImages,
@@ -15,6 +16,8 @@ __all__ = [
     "CLASSES",
     "LabelledImages",
     "Sample",
+    "cifar10",
+    "fashion_mnist",
     "find_cifar10",
     "load_sample",
     "load_test",

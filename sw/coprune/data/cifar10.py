@@ -35,7 +35,7 @@ _COMPACT_LABELS = "labels_train50000_test10000_u8.npy"
 
 @dataclass(frozen=True)
 class LabelledImages:
-    """Images uint8 [N, 3, 32, 32] in RGB, and their labels uint8 [N]."""
+    """Images uint8 [N, C, H, W], channels in RGB, and their labels uint8 [N]."""
 
     images: np.ndarray
     labels: np.ndarray

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -13,6 +15,7 @@ from torch.export import ExportedProgram
 from coprune.compiler.expressions import unique_name
 from coprune.compiler.float_graph import FloatGraph, FloatLayer, FloatSource, FloatTensor
 from coprune.compiler.frontend import export, lower
+from coprune.compiler.onnx_scheme import Scheme
 from coprune.quantize.accumulator import (
     Accumulator,
     common_scale,
@@ -20,11 +23,17 @@ from coprune.quantize.accumulator import (
     weight_limit,
     weight_noise,
 )
-from coprune.quantize.calibration import OBSERVERS, Grid, Statistics, measure
+from coprune.quantize.calibration import BINS, OBSERVERS, Grid, Statistics, measure
 from coprune_hw.contract import arithmetic
 from coprune_hw.contract.arithmetic import FixedPoint, fixed_point
 from coprune_sim.graph import IntegerGraph, Layer, Source, Tensor
 from coprune_sim.reference import ACTIVATION_REACH, worst_sum
+
+# Only networks that are ONNX need the package.
+if TYPE_CHECKING:
+    import onnx
+
+    from coprune.compiler.onnx_frontend import OnnxNetwork
 
 FINEST_STEP = 2.0**-24
 """Smallest accumulator step in output steps: finer ones change nothing, and dead channels with
@@ -37,11 +46,15 @@ SHORTENINGS = 12
 """How often the accumulator step is raised before a layer is refused."""
 ROUNDING_NOISE = 1 / 12
 """Mean squared error of rounding to integers."""
+WHOLE = 1e-3
+"""Weights this close to integers are the integers of a quantized file, whose scales are float32."""
+NOTHING_GIVEN = Scheme()
+"""All grids and weight scales are to be chosen."""
 
 
 def quantize(
-    model: nn.Module | ExportedProgram,
-    calibration: Sequence[torch.Tensor],
+    model: nn.Module | ExportedProgram | str | Path | onnx.ModelProto | OnnxNetwork,
+    calibration: Sequence[torch.Tensor] = (),
     *,
     accumulator_bits: int = 32,
     observer: str = "mse",
@@ -50,11 +63,13 @@ def quantize(
 
     Parameters
     ----------
-    model : nn.Module or ExportedProgram
+    model : nn.Module, ExportedProgram, or ONNX as path, onnx.ModelProto or OnnxNetwork
         In evaluation mode, with one float32 input [N, C, H, W]. See `coprune.compiler.frontend`
-        for what it may consist of.
+        and `coprune.compiler.onnx_frontend` for what it may consist of. What a quantized ONNX
+        network says about scales and zero points holds.
     calibration : sequence of float32 tensors [N, C, H, W]
         Batches of typical inputs, preprocessed as the network expects them; some hundred images.
+        An ONNX network that is quantized throughout needs none.
     accumulator_bits : int
         Width that no sum leaves, whatever the input.
     observer : str
@@ -64,49 +79,88 @@ def quantize(
     Raises
     ------
     TypeError
-        `calibration` are not float32 tensors.
+        `calibration` are not float32 tensors, or `model` is none of these.
     ValueError
         The network is in training mode, holds NaN or uses an operator that is not supported
-        (`UnsupportedOperatorError`); `calibration` is empty or has other shapes than the network's
-        input; or sums of a layer do not fit the accumulator.
+        (`UnsupportedOperatorError`, `UnsupportedNodeError`); `calibration` is needed but empty, or
+        has other shapes than the network's input; or sums of a layer do not fit the accumulator.
     """
     if observer not in OBSERVERS:
         raise ValueError(f"observer must be one of {', '.join(OBSERVERS)}, not {observer!r}")
-    image = _image_shape(calibration)
-    exported = export(model, image=image) if isinstance(model, nn.Module) else model
-    graph = lower(exported)
-    if graph.input.shape != image:
-        raise ValueError(f"calibration images must have the shape {graph.input.shape}, not {image}")
+    graph, scheme = _lower(model, calibration)
+    if scheme.grids and not (missing := _ungiven(graph, scheme)):
+        calibration = ()
+    else:
+        if scheme.grids and not len(calibration):
+            raise ValueError(
+                f"calibration must hold images, because the network is only partly quantized: "
+                f"tensor {missing[0]!r} has no scale"
+            )
+        image = _image_shape(calibration)
+        if graph.input.shape != image:
+            raise ValueError(
+                f"calibration images must have the shape {graph.input.shape}, not {image}"
+            )
     while True:
-        statistics = measure(graph, calibration)
-        grids = choose_grids(graph, statistics, observer=observer)
-        separated = separate_unlike_sources(graph, statistics, grids)
+        statistics = measure(graph, calibration) if len(calibration) else {}
+        grids = choose_grids(graph, statistics, observer=observer, scheme=scheme)
+        separated, scheme = separate_unlike_sources(
+            graph, statistics or assume_even_spread(grids), grids, scheme=scheme
+        )
         if separated is graph:
-            return convert(graph, grids, accumulator_bits=accumulator_bits)
+            return convert(graph, grids, accumulator_bits=accumulator_bits, scheme=scheme)
         graph = separated
 
 
+def assume_even_spread(grids: dict[str, Grid]) -> dict[str, Statistics]:
+    """Return statistics of tensors in which all values of their grids are equally frequent."""
+    statistics = {}
+    for name, grid in grids.items():
+        steps = np.arange(-ACTIVATION_REACH, ACTIVATION_REACH)
+        values = arithmetic.dequantize(steps, scale=grid.scale, zero=grid.zero)
+        statistics[name] = Statistics(
+            low=float(values[0]),
+            high=float(values[-1]),
+            mean_square=float(np.mean(values**2)),
+            counts=np.ones(BINS, np.int64),
+        )
+    return statistics
+
+
 def choose_grids(
-    graph: FloatGraph, statistics: dict[str, Statistics], *, observer: str
+    graph: FloatGraph,
+    statistics: dict[str, Statistics],
+    *,
+    observer: str,
+    scheme: Scheme = NOTHING_GIVEN,
 ) -> dict[str, Grid]:
     """Return the int8 grid of every tensor of a graph, by name.
 
-    Layers that only pass values on (maximum, copy) have the grid of their input.
+    A given grid holds. Otherwise layers that only pass values on (maximum, copy) have the grid of
+    their input.
     """
     choose = OBSERVERS[observer]
-    grids = {graph.input.name: choose(statistics[graph.input.name])}
+
+    def find(name: str) -> Grid:
+        return Grid(*scheme.grids[name]) if name in scheme.grids else choose(statistics[name])
+
+    grids = {graph.input.name: find(graph.input.name)}
     for layer in graph.layers:
         name = layer.output.name
-        if layer.copies:
+        if layer.copies and name not in scheme.grids:
             grids[name] = grids[layer.sources[0].tensor.name]
         else:
-            grids[name] = choose(statistics[name])
+            grids[name] = find(name)
     return grids
 
 
 def separate_unlike_sources(
-    graph: FloatGraph, statistics: dict[str, Statistics], grids: dict[str, Grid]
-) -> FloatGraph:
+    graph: FloatGraph,
+    statistics: dict[str, Statistics],
+    grids: dict[str, Grid],
+    *,
+    scheme: Scheme = NOTHING_GIVEN,
+) -> tuple[FloatGraph, Scheme]:
     """Give a convolution a layer of its own where a common accumulator scale costs too much.
 
     The source with the coarsest weights rules the scale, and the others round theirs to it. A
@@ -118,12 +172,15 @@ def separate_unlike_sources(
     FloatGraph
         With statistics still to be measured for the new tensors; `graph` itself if all layers stay
         together.
+    Scheme
+        That of the new graph.
     """
     layers: list[FloatLayer] = []
     renamed: dict[str, FloatTensor] = {}
+    given = dict(scheme.grids)
     taken = {graph.input.name, *(layer.name for layer in graph.layers)}
     for layer in graph.layers:
-        unlike = _unlike_source(layer, statistics, grids)
+        unlike = _unlike_source(layer, statistics, grids, scheme)
         layer = _reading(layer, renamed)
         if unlike is None:
             layers.append(layer)
@@ -151,10 +208,22 @@ def separate_unlike_sources(
         )
         renamed[layer.output.name] = summed.output
         layers += [alone, summed]
-    return FloatGraph(graph.input, tuple(layers)) if len(layers) > len(graph.layers) else graph
+        if layer.name in scheme.grids:
+            given[rest] = given.pop(layer.name)
+        if source.name in scheme.source_grids:
+            given[name] = scheme.source_grids[source.name]
+    if len(layers) == len(graph.layers):
+        return graph, scheme
+    return FloatGraph(graph.input, tuple(layers)), replace(scheme, grids=given)
 
 
-def convert(graph: FloatGraph, grids: dict[str, Grid], *, accumulator_bits: int) -> IntegerGraph:
+def convert(
+    graph: FloatGraph,
+    grids: dict[str, Grid],
+    *,
+    accumulator_bits: int,
+    scheme: Scheme = NOTHING_GIVEN,
+) -> IntegerGraph:
     """Round a float graph to integers.
 
     Parameters
@@ -163,6 +232,8 @@ def convert(graph: FloatGraph, grids: dict[str, Grid], *, accumulator_bits: int)
     grids : dict of Grid
         Of every tensor, by name.
     accumulator_bits : int
+    scheme : Scheme
+        Its scales of weights hold wherever a layer's sources can share them.
 
     Raises
     ------
@@ -170,13 +241,18 @@ def convert(graph: FloatGraph, grids: dict[str, Grid], *, accumulator_bits: int)
         Sums of a layer do not fit the accumulator.
     """
     layers = tuple(
-        _convert_layer(layer, grids, accumulator_bits=accumulator_bits) for layer in graph.layers
+        _convert_layer(layer, grids, accumulator_bits=accumulator_bits, scheme=scheme)
+        for layer in graph.layers
     )
     return IntegerGraph(_tensor(graph.input, grids), layers)
 
 
-def _convert_layer(layer: FloatLayer, grids: dict[str, Grid], *, accumulator_bits: int) -> Layer:
-    accumulator = _fitting_accumulator(layer, grids, accumulator_bits=accumulator_bits)
+def _convert_layer(
+    layer: FloatLayer, grids: dict[str, Grid], *, accumulator_bits: int, scheme: Scheme
+) -> Layer:
+    accumulator = _fitting_accumulator(
+        layer, grids, accumulator_bits=accumulator_bits, scheme=scheme
+    )
     bias = _integer_bias(layer, accumulator, grids)
     output, grid = _tensor(layer.output, grids), grids[layer.output.name]
     low, high = (
@@ -229,13 +305,13 @@ def _factor(
 
 
 def _fitting_accumulator(
-    layer: FloatLayer, grids: dict[str, Grid], *, accumulator_bits: int
+    layer: FloatLayer, grids: dict[str, Grid], *, accumulator_bits: int, scheme: Scheme
 ) -> Accumulator:
     """The finest accumulator of a layer whose sums fit the accumulator's width."""
     floor = _step_floor(layer, grids, accumulator_bits=accumulator_bits)
     limit = (1 << (accumulator_bits - 1)) - 1
     for _ in range(SHORTENINGS):
-        accumulator = _accumulator(layer, grids, floor=floor)
+        accumulator = _accumulator(layer, grids, floor=floor, scheme=scheme)
         bias = _integer_bias(layer, accumulator, grids)
         bound = np.maximum(_biased_bound(accumulator, bias), np.abs(bias))
         bound = np.maximum(bound, _sum_bound(accumulator))
@@ -266,13 +342,42 @@ def _fine_enough(layer: FloatLayer, grids: dict[str, Grid], step: np.ndarray) ->
     return True
 
 
-def _accumulator(layer: FloatLayer, grids: dict[str, Grid], *, floor: np.ndarray) -> Accumulator:
-    return common_scale(
+def _accumulator(
+    layer: FloatLayer, grids: dict[str, Grid], *, floor: np.ndarray, scheme: Scheme
+) -> Accumulator:
+    """Channels whose weights are integers in the given steps keep these steps."""
+    input_scales = [grids[source.tensor.name].scale for source in layer.sources]
+    chosen = common_scale(
         layer.sources,
-        input_scales=[grids[source.tensor.name].scale for source in layer.sources],
+        input_scales=input_scales,
         floor=floor,
         coarse=len(layer.sources) == 1 and not layer.bias.any(),
     )
+    given = [
+        scheme.weight_scales[source.name] * scale
+        for source, scale in zip(layer.sources, input_scales, strict=True)
+        if source.name in scheme.weight_scales
+    ]
+    if not given:
+        return chosen
+    step = np.max(given, axis=0)
+    fits = step >= floor
+    for source, scale in zip(layer.sources, input_scales, strict=True):
+        weight = _in_steps(source, step=step / scale)
+        whole = (np.abs(weight - np.rint(weight)) < WHOLE) & (
+            np.abs(weight) < weight_limit(source) + 0.5
+        )
+        fits &= whole.all(axis=(1, 2, 3))
+    step = np.where(fits, step, chosen.step)
+    weights = tuple(
+        np.rint(_in_steps(source, step=step / scale)).astype(np.int16)
+        for source, scale in zip(layer.sources, input_scales, strict=True)
+    )
+    return Accumulator(step=step, weights=weights)
+
+
+def _in_steps(source: FloatSource, *, step: np.ndarray) -> np.ndarray:
+    return source.weight.numpy() / step.reshape(-1, 1, 1, 1)
 
 
 def _step_floor(layer: FloatLayer, grids: dict[str, Grid], *, accumulator_bits: int) -> np.ndarray:
@@ -309,7 +414,10 @@ def _biased_bound(accumulator: Accumulator, bias: np.ndarray) -> np.ndarray:
 
 
 def _unlike_source(
-    layer: FloatLayer, statistics: dict[str, Statistics], grids: dict[str, Grid]
+    layer: FloatLayer,
+    statistics: dict[str, Statistics],
+    grids: dict[str, Grid],
+    scheme: Scheme,
 ) -> int | None:
     """The source of a layer that had better have a layer of its own, or None."""
     rounding = [not uniform(source) for source in layer.sources]
@@ -317,7 +425,7 @@ def _unlike_source(
         return None
     output = grids[layer.output.name].scale
     floor = np.full(layer.output.channels, output * FINEST_STEP)
-    together = _accumulator(layer, grids, floor=floor)
+    together = _accumulator(layer, grids, floor=floor, scheme=scheme)
     added = []
     for source, weight in zip(layer.sources, together.weights, strict=True):
         grid, power = grids[source.tensor.name], statistics[source.tensor.name].mean_square
@@ -328,13 +436,15 @@ def _unlike_source(
     if sum(added) < ROUNDING_NOISE * output**2:
         return None
     worst = int(np.argmax(added))
-    if rounding[worst]:
-        return worst
-    needed = [
-        _coarseness(source, grids) if rounds else 0.0
-        for source, rounds in zip(layer.sources, rounding, strict=True)
-    ]
-    return int(np.argmax(needed))
+    if not rounding[worst]:
+        needed = [
+            _coarseness(source, grids) if rounds else 0.0
+            for source, rounds in zip(layer.sources, rounding, strict=True)
+        ]
+        worst = int(np.argmax(needed))
+    # Where the sum's grid is given, so must be that of the new tensor.
+    given = layer.name not in scheme.grids or layer.sources[worst].name in scheme.source_grids
+    return worst if given else None
 
 
 def _coarseness(source: FloatSource, grids: dict[str, Grid]) -> float:
@@ -364,6 +474,27 @@ def _identity(tensor: FloatTensor, *, name: str) -> FloatSource:
 def _tensor(tensor: FloatTensor, grids: dict[str, Grid]) -> Tensor:
     grid = grids[tensor.name]
     return Tensor(tensor.name, *tensor.shape, scale=grid.scale, zero=grid.zero)
+
+
+def _lower(
+    model: nn.Module | ExportedProgram | str | Path | onnx.ModelProto | OnnxNetwork,
+    calibration: Sequence[torch.Tensor],
+) -> tuple[FloatGraph, Scheme]:
+    """The float graph of a network, and what the network says about its quantization."""
+    if isinstance(model, nn.Module):
+        return lower(export(model, image=_image_shape(calibration))), NOTHING_GIVEN
+    if isinstance(model, ExportedProgram):
+        return lower(model), NOTHING_GIVEN
+    from coprune.compiler.onnx_frontend import lower_onnx
+
+    network = lower_onnx(model)
+    return network.graph, network.scheme
+
+
+def _ungiven(graph: FloatGraph, scheme: Scheme) -> list[str]:
+    """Tensors whose grid must be chosen."""
+    names = [layer.output.name for layer in graph.layers if not layer.copies]
+    return [name for name in (graph.input.name, *names) if name not in scheme.grids]
 
 
 def _image_shape(calibration: Sequence[torch.Tensor]) -> tuple[int, int, int]:

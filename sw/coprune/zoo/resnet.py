@@ -6,6 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from coprune.zoo.random_weights import randomize
+
 WEIGHTS = Path(__file__).parent / "weights"
 PRETRAINED = {"dense": "resnet20_dense.pt", "4:16": "resnet20_4of16.pt"}
 
@@ -58,6 +60,8 @@ class CifarResNet(nn.Module):
         20, 32, 44, 56 or any other 6n + 2.
     """
 
+    input_shape = (3, 32, 32)
+
     def __init__(self, *, depth: int, classes: int = 10):
         super().__init__()
         if depth < 8 or depth % 6 != 2:
@@ -69,10 +73,6 @@ class CifarResNet(nn.Module):
         self.layer2 = _stage(blocks, in_channels=16, out_channels=32)
         self.layer3 = _stage(blocks, in_channels=32, out_channels=64)
         self.linear = nn.Linear(64, classes)
-
-        for module in self.modules():
-            if isinstance(module, nn.Conv2d | nn.Linear):
-                nn.init.kaiming_normal_(module.weight)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         x = F.relu(self.bn1(self.conv1(x)))
@@ -100,28 +100,28 @@ def resnet20(pretrained: str | None = None) -> CifarResNet:
         ``None`` for random weights, ``"dense"`` for the public checkpoint or ``"4:16"`` for the
         network that `coprune.prune` made of it (see ``weights/README.md``).
     """
+    if pretrained is None:
+        return _random(depth=20)
+    if pretrained not in PRETRAINED:
+        raise ValueError(f"pretrained must be one of {list(PRETRAINED)}, not {pretrained!r}")
     model = CifarResNet(depth=20)
-    if pretrained is not None:
-        if pretrained not in PRETRAINED:
-            raise ValueError(f"pretrained must be one of {list(PRETRAINED)}, not {pretrained!r}")
-        state = torch.load(WEIGHTS / PRETRAINED[pretrained], weights_only=True)
-        model.load_state_dict(state)
+    model.load_state_dict(torch.load(WEIGHTS / PRETRAINED[pretrained], weights_only=True))
     return model.eval()
 
 
 def resnet32() -> CifarResNet:
-    """Return ResNet-32 in evaluation mode, with random weights."""
-    return CifarResNet(depth=32).eval()
+    """Return ResNet-32 in evaluation mode, with random weights; see `load_akamaster`."""
+    return _random(depth=32)
 
 
 def resnet44() -> CifarResNet:
-    """Return ResNet-44 in evaluation mode, with random weights."""
-    return CifarResNet(depth=44).eval()
+    """Return ResNet-44 in evaluation mode, with random weights; see `load_akamaster`."""
+    return _random(depth=44)
 
 
 def resnet56() -> CifarResNet:
-    """Return ResNet-56 in evaluation mode, with random weights."""
-    return CifarResNet(depth=56).eval()
+    """Return ResNet-56 in evaluation mode, with random weights; see `load_akamaster`."""
+    return _random(depth=56)
 
 
 def load_akamaster(model: CifarResNet, *, checkpoint: Path) -> CifarResNet:
@@ -135,3 +135,7 @@ def load_akamaster(model: CifarResNet, *, checkpoint: Path) -> CifarResNet:
     state = torch.load(checkpoint, map_location="cpu", weights_only=True)["state_dict"]
     model.load_state_dict({name.removeprefix("module."): value for name, value in state.items()})
     return model
+
+
+def _random(*, depth: int) -> CifarResNet:
+    return randomize(CifarResNet(depth=depth), input_shape=CifarResNet.input_shape)

@@ -17,6 +17,8 @@ PITCH_BITS = 10
 SIZE_BITS = 11
 TILE_COUNT_BITS = 10
 MARK_BITS = 8
+RAW_WORDS = 4
+"""Words that a pixel of `lanes` accumulators takes."""
 
 
 class Opcode(enum.IntEnum, shape=4):
@@ -107,11 +109,17 @@ class Execute(data.Struct):
     word in a plane at address 0. Reads outside ``input_height x input_width`` give `pad`; outputs
     outside ``output_height x output_width`` are not written. `row_begin` is a multiple of the
     tile's rows. With `barrier` it waits until all earlier results are in the activation memory.
+
+    With `raw` the accumulators themselves are written, as little-endian numbers of 32 bits: four
+    words for a pixel, one with byte 0 of every lane, and `output.plane_words` addresses further
+    each one with the next byte. The parameters must then be those that change nothing
+    (`coprune_hw.contract.parameters.IDENTITY`), and `output.log2_stride` 0.
     """
 
     prefix: Prefix
     barrier: 1
     maximum: 1
+    raw: 1
     slot_base: ADDRESS_BITS
     slot_count: ADDRESS_BITS
     parameter_base: ADDRESS_BITS

@@ -136,6 +136,7 @@ class ExecuteUnit(wiring.Component):
             ("first", sequencer.first, words_latency),
             ("last", sequencer.last, words_latency),
             ("maximum", sequencer.maximum, words_latency),
+            ("raw", sequencer.raw, words_latency),
             ("diagonal", slots.control.diagonal, diagonal_delay),
         ):
             delayed = delay(m, value, cycles, name=f"slot_{name}", init=0)

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from coprune_hw.contract import AcceleratorConfig
-from coprune_hw.contract.instructions import LoadKind
+from coprune_hw.contract.instructions import RAW_WORDS, LoadKind
 from coprune_hw.contract.parameters import PARAMETER_BYTES
 from coprune_hw.contract.planes import Placement
 from coprune_hw.contract.program import Region
@@ -359,6 +359,7 @@ def _execute_fields(work: LayerWork, *, tile: int, strip: Strip) -> dict:
     layer, grid = work.layer, work.grid
     return {
         "maximum": int(layer.maximum),
+        "raw": int(layer.output.raw),
         "tile_base": strip.first_tile_row * grid.pitch,
         "tile_rows": strip.tile_rows,
         "tile_columns": work.tile_columns,
@@ -369,7 +370,7 @@ def _execute_fields(work: LayerWork, *, tile: int, strip: Strip) -> dict:
         "input_width": grid.plane_width,
         "output_height": layer.output.height,
         "output_width": layer.output.width,
-        "output": work.output.fields(tile),
+        "output": work.output.fields(tile * (RAW_WORDS if layer.output.raw else 1)),
         "pad": work.pad,
         "zero": layer.output.zero,
         "low": layer.low,
@@ -382,12 +383,13 @@ def _store_output(
 ) -> tuple[StoreStep, ...]:
     """One STORE for every channel group, as soon as its EXECUTE has completed."""
     tiles = len(work.streams)
+    groups_of_tile = work.output.groups // tiles
     return tuple(
         StoreStep(
             place=work.output.fields(group),
             window={"row_begin": 0, "rows": region.height, "width": region.width},
             output_offset=group * region.group_bytes,
-            needs_execute=len(executes) - tiles + group,
+            needs_execute=len(executes) - tiles + group // groups_of_tile,
         )
-        for group in range(tiles)
+        for group in range(work.output.groups)
     )

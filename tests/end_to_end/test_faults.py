@@ -146,6 +146,14 @@ FAULTS = {
     "execute writes beyond the activation memory": Fault(
         Opcode.EXECUTE, {"output__base": SMALL.activation_depth - 1}, ErrorCode.ADDRESS
     ),
+    "raw sums to a place with a stride": Fault(
+        Opcode.EXECUTE, {"raw": 1, "output__log2_stride": 1}, ErrorCode.ADDRESS
+    ),
+    "raw sums beyond the activation memory": Fault(
+        Opcode.EXECUTE,
+        {"raw": 1, "output__plane_words": SMALL.activation_depth // 2},
+        ErrorCode.ADDRESS,
+    ),
     "store to a misaligned address": Fault(
         Opcode.STORE, {"destination": 4096 + BUS_BYTES // 2}, ErrorCode.ADDRESS
     ),

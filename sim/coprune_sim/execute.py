@@ -152,6 +152,9 @@ class _Array:
         inside = (y < fields["output_height"]) & (x < fields["output_width"])
         y, x = (np.broadcast_to(axis, inside.shape)[inside] for axis in (y, x))
         place, values = fields["output"], accumulators[inside.ravel()]
+        tiles = fields["tile_rows"] * fields["tile_columns"]
+        tile = np.repeat(np.arange(tiles), memories.config.columns)
+        ages = (tiles - tile)[inside.ravel()]
         if fields["raw"]:
             # Of every pixel byte 0 of all lanes, then byte 1...
             values = _split_bytes(values)
@@ -172,8 +175,8 @@ class _Array:
             **{name: fields[name] for name in ("zero", "low", "high")},
         ).astype(np.int8)
         memories.activation[bank, address] = word
-        memories.undrained[:] = False
-        memories.undrained[bank, address] = True
+        memories.unwritten[:] = 0
+        memories.unwritten[bank, address] = np.repeat(ages, len(bank) // len(ages))
         return DrainedWords(bank=bank, address=address, word=word)
 
     def _blocks(self) -> Iterator[tuple[slice, np.ndarray]]:
@@ -212,8 +215,12 @@ class _Array:
         )
         place = (bank_row * self.bank_columns + bank_column) * depth + address
         words = memories.activation.reshape(-1, memories.config.lanes).take(place.ravel(), axis=0)
-        if not fields["barrier"]:
-            stale = memories.undrained.reshape(-1).take(place.ravel())
-            words[stale] = ~words[stale]
+        age = memories.unwritten.reshape(-1).take(place.ravel())
+        stale = age > 0
+        if fields["barrier"]:
+            # All but the last tiles are there, and behind the first tile they are, too.
+            stale &= age < fields["barrier"]
+            stale[memories.config.columns :] = False
+        words[stale] = ~words[stale]
         words[~inside.ravel()] = fields["pad"]
         return words

@@ -14,7 +14,7 @@ from .interfaces import completion_signature, pixel_write_layout
 from .parameter_memory import ParameterMemory
 from .pixel_address import PixelAddress
 from .requantizer import Requantizer
-from .sequencer import DrainJob, DrainTile
+from .sequencer import MOST_UNWRITTEN_TILES, DrainJob, DrainTile
 
 
 class Drain(wiring.Component):
@@ -45,6 +45,8 @@ class Drain(wiring.Component):
         For the oldest job, with its parameters, or soon enough.
     write : Out(stream)
         To the activation memory, which always accepts.
+    tile_written : Out
+        With the last word of a tile.
     completed : Out
         With the last word of a job.
     completion : Out(stream of Prefix)
@@ -80,6 +82,7 @@ class Drain(wiring.Component):
                 "parameter": In(ChannelParameters),
                 "parameters_ready": Out(1),
                 "write": Out(stream.Signature(pixel_write_layout(config), always_ready=True)),
+                "tile_written": Out(1),
                 "completed": Out(1),
                 "completion": Out(completion_signature()),
                 "out_of_range": Out(1),
@@ -105,7 +108,9 @@ class Drain(wiring.Component):
         config = self._config
         m = Module()
         m.submodules.jobs = jobs = SyncFIFOBuffered(width=DrainJob.as_shape().size, depth=2)
-        m.submodules.tiles = tiles = SyncFIFOBuffered(width=DrainTile.as_shape().size, depth=16)
+        m.submodules.tiles = tiles = SyncFIFOBuffered(
+            width=DrainTile.as_shape().size, depth=MOST_UNWRITTEN_TILES
+        )
         job = data.View(DrainJob, jobs.r_data)
         m.d.comb += [
             jobs.w_data.eq(self.job.payload),
@@ -116,7 +121,7 @@ class Drain(wiring.Component):
         ]
         shift_parameters = self._control(m, jobs, job)
         word = self._requantize(m, job, shift_parameters, self._choose_bytes(m, job))
-        located, last = self._place_words(m, tiles, job)
+        located, ends_tile, last = self._place_words(m, tiles, job)
         in_range = located.payload.address < config.activation_depth
         m.d.comb += [
             self.write.valid.eq(located.valid & in_range),
@@ -124,6 +129,7 @@ class Drain(wiring.Component):
             self.write.payload.address.eq(located.payload.address),
             self.write.payload.word.eq(word),
             self.out_of_range.eq(located.valid & ~in_range),
+            self.tile_written.eq(ends_tile),
             self.completed.eq(last),
         ]
         return m
@@ -203,7 +209,7 @@ class Drain(wiring.Component):
         return Cat(*reversed(outputs))
 
     def _place_words(self, m, tiles, job):
-        """Addresses of a tile's words, in step with the words; and the end of the job."""
+        """Addresses of a tile's words, in step with the words; the ends of tile and job."""
         config = self._config
         m.submodules.pixel_address = pixel_address = PixelAddress(config)
         lead = self.latency(config) - PixelAddress.LATENCY - self._COORDINATE_LATENCY
@@ -231,6 +237,7 @@ class Drain(wiring.Component):
         pixel_row = Signal(len(tile.row) + 1, reset_less=True)
         pixel_column = Signal.like(pixel_row)
         pixel_active = Signal()
+        pixel_ends_tile = Signal()
         pixel_last = Signal()
         pixel_base = Signal.like(base, reset_less=True)
         column_in_row = Signal(config.log2_columns)
@@ -242,7 +249,8 @@ class Drain(wiring.Component):
             pixel_row.eq(tile.row + (column >> job.log2_bank_columns)),
             pixel_column.eq(tile.column + column_in_row),
             pixel_active.eq(active),
-            pixel_last.eq(active & tile.last & (column == config.columns - 1) & ends_column),
+            pixel_ends_tile.eq(active & (column == config.columns - 1) & ends_column),
+            pixel_last.eq(tile.last),
             pixel_base.eq(base),
         ]
 
@@ -255,5 +263,7 @@ class Drain(wiring.Component):
             pixels.payload.x.eq(pixel_column),
             pixels.valid.eq(pixel_active & (pixel_row < job.height) & (pixel_column < job.width)),
         ]
-        last = delay(m, pixel_last, PixelAddress.LATENCY, name="last", init=0)
-        return pixel_address.located, last
+        ends_tile = delay(m, pixel_ends_tile, PixelAddress.LATENCY, name="ends_tile", init=0)
+        last = pixel_ends_tile & pixel_last
+        last = delay(m, last, PixelAddress.LATENCY, name="last", init=0)
+        return pixel_address.located, ends_tile, last

@@ -149,6 +149,7 @@ class ExecuteUnit(wiring.Component):
             drain.parameter.eq(parameters.record),
             sequencer.halt.eq(self.halt),
             sequencer.parameters_ready.eq(drain.parameters_ready),
+            sequencer.tile_written.eq(drain.tile_written),
             sequencer.completed.eq(drain.completed),
             self.observe.payload.eq(drain.write.payload),
             self.observe.valid.eq(drain.write.valid),

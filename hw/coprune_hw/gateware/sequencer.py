@@ -17,6 +17,9 @@ from coprune_hw.contract.instructions import (
 from .block_address import TilePosition
 from .pixel_address import is_place_valid
 
+MOST_UNWRITTEN_TILES = 32
+"""Tiles on their way through array and drain: more than the pipeline holds."""
+
 
 class DrainJob(data.Struct):
     """What the drain needs of an EXECUTE instruction."""
@@ -62,8 +65,10 @@ class Sequencer(wiring.Component):
     parameters_ready : In
         The drain has the parameters of the oldest instruction that is not complete, or will have
         them before its sums arrive.
+    tile_written : In
+        The drain writes the last word of a tile.
     completed : In
-        The drain has written the last word of an instruction.
+        The drain writes the last word of an instruction.
     busy : Out
         An instruction is here or on its way through the drain.
     invalid : Out
@@ -96,6 +101,7 @@ class Sequencer(wiring.Component):
                 "job": Out(stream.Signature(DrainJob)),
                 "drain_tile": Out(stream.Signature(DrainTile, always_ready=True)),
                 "parameters_ready": In(1),
+                "tile_written": In(1),
                 "completed": In(1),
                 "busy": Out(1),
                 "invalid": Out(1),
@@ -111,6 +117,9 @@ class Sequencer(wiring.Component):
         accepted = Signal()
         m.d.sync += in_flight.eq(in_flight + accepted - self.completed)
         m.d.comb += self.busy.eq(in_flight.any())
+        # Tiles whose last slot was issued, and whose last word is not written.
+        unwritten_tiles = Signal(range(MOST_UNWRITTEN_TILES + 1))
+        m.d.sync += unwritten_tiles.eq(unwritten_tiles + self.drain_tile.valid - self.tile_written)
         invalid = Signal()
         m.d.sync += invalid.eq(self._is_invalid(execute))
 
@@ -133,7 +142,7 @@ class Sequencer(wiring.Component):
                     m.next = "STOPPED"
                 with m.Elif(self.halt):
                     m.next = "STOPPED"
-                with m.Elif(execute.barrier & (in_flight != 1)):
+                with m.Elif(execute.barrier.any() & (unwritten_tiles >= execute.barrier)):
                     m.d.comb += self.barrier_stall.eq(1)
                 with m.Else():
                     m.d.comb += self.job.valid.eq(1)

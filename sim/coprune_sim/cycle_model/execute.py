@@ -99,7 +99,7 @@ class ExecuteUnit:
         accepted = self._events.now
         started = accepted + Sequencer.START_LATENCY
         if execute["barrier"]:
-            started = max(started, self._drained + 1)
+            started = max(started, self._tile_written(execute["barrier"] - 1) + 1)
         slots = execute["slot_count"]
         tiles = execute["tile_rows"] * execute["tile_columns"]
         draining = drain_cycles(execute, self._config)
@@ -116,6 +116,15 @@ class ExecuteUnit:
         self._completed = self._drained + Drain.COMPLETION_LATENCY
         self.ready = times.last + 1
         complete(self._completed)
+
+    def _tile_written(self, later_tiles: int) -> int:
+        """When the last word of the tile was written behind which so many others come; -1: none."""
+        for times in reversed(self.times):
+            if later_tiles < times.tiles:
+                draining = drain_cycles(times.execute, self._config)
+                return times.last - later_tiles * times.period + self._fill + draining - 1
+            later_tiles -= times.tiles
+        return -1
 
     def drains_known_until(self) -> int:
         """First cycle of which `drain_bank` cannot say yet what the drain writes."""

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from coprune_hw.contract.instructions import (
+    BARRIER_BITS,
     INSTRUCTION_BYTES,
     LoadKind,
     Opcode,
@@ -299,6 +300,17 @@ class TestBarriers:
         ]
         # Global pooling begins with the first channels, which have left the drain by then.
         assert [program.layers[1 + number].name for number in needless] == ["layer7"]
+
+    def test_a_barrier_for_fewer_tiles_goes_wrong_in_the_simulator(self):
+        program = prepare().machine
+        steps = program.instructions()
+        wrong = []
+        for index, step in enumerate(steps):
+            if 0 < step.get("barrier", 0) < (1 << BARRIER_BITS) - 1:
+                wrong.append(goes_wrong(change(program, index, barrier=step["barrier"] + 1)))
+        # All but global pooling, as above.
+        assert wrong.count(False) <= 1
+        assert wrong.count(True) >= 2
 
     def test_missing_barrier_goes_wrong_on_the_rtl(self):
         builder = GraphBuilder(8, (2, 2), seed=5)

@@ -105,11 +105,8 @@ class ExecuteUnit:
         draining = drain_cycles(execute, self._config)
         period = max(slots, draining)
         job_seen = max(started + Drain.JOB_LATENCY, self._completed + 1)
-        first_last = max(
-            started + slots,
-            self._drained + 1,
-            job_seen + self._parameters_latency,
-        )
+        # That the drain has its parameters means that the tiles before have left, too.
+        first_last = max(started + slots, job_seen + self._parameters_latency)
         times = ExecuteTimes(execute, accepted, started, first_last, tiles, slots, period)
         self.times.append(times)
         self._drained = times.last + self._fill + draining - 1

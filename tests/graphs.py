@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 import numpy as np
 
+from coprune_hw.contract.parameters import IDENTITY
 from coprune_sim.graph import IntegerGraph, Layer, Source, Tensor
 
 PIXEL_DEVIATION = 74
@@ -91,6 +92,25 @@ class GraphBuilder:
         )
         return name
 
+    def add_raw(self, *sources: Source) -> str:
+        """A layer whose outputs are the sums themselves, as large as a 'same' convolution's."""
+        channels, first = len(sources[0].weight), self.tensors[sources[0].tensor]
+        name = f"layer{len(self.layers)}"
+        size = [-(-extent // sources[0].stride) for extent in first.shape[1:]]
+        self.tensors[name] = Tensor(name, channels, *size, scale=0.01, zero=0, raw=True)
+        self.layers.append(
+            Layer(
+                name=name,
+                operation="linear",
+                output=self.tensors[name],
+                sources=sources,
+                low=-128,
+                high=127,
+                **{field: np.full(channels, value) for field, value in IDENTITY.items()},
+            )
+        )
+        return name
+
     def graph(self) -> IntegerGraph:
         """The layers so far; the last one is the output."""
         return IntegerGraph(self.tensors["input"], tuple(self.layers))
@@ -143,6 +163,14 @@ def pooling_graph() -> IntegerGraph:
     x = builder.add(builder.conv("input", 16))
     x = builder.add(builder.window(x, (25, 10)), size=(1, 1))
     builder.add(builder.conv(x, 40, 1))
+    return builder.graph()
+
+
+def raw_graph() -> IntegerGraph:
+    """Sums as outputs: several channel tiles, an odd image, tiles of few and of many slots."""
+    builder = GraphBuilder(5, (7, 9), seed=6)
+    x = builder.add(builder.conv("input", 24, density=0.5))
+    builder.add_raw(builder.conv(x, 43, 1, density=0.6), builder.conv("input", 43, 3, density=0.1))
     return builder.graph()
 
 
@@ -281,4 +309,5 @@ GRAPHS: dict[str, Callable[[], IntegerGraph]] = {
     "odd": odd_graph,
     "strided": strided_graph,
     "pooling": pooling_graph,
+    "raw": raw_graph,
 }

@@ -10,6 +10,7 @@ from itertools import pairwise
 import numpy as np
 
 from coprune_hw.contract.arithmetic import requantize
+from coprune_hw.contract.instructions import RAW_WORDS
 from coprune_hw.contract.program import DrainedWords
 from coprune_hw.contract.slots import OFFSET_BITS, SlotStream
 
@@ -38,7 +39,7 @@ def execute(instruction: dict, *, memories: Memories) -> DrainedWords:
     Returns
     -------
     DrainedWords
-        In the order of the hardware: tile by tile, column by column.
+        In the order of the hardware: tile by tile, column by column, byte by byte.
 
     Raises
     ------
@@ -63,6 +64,16 @@ def _check_fields(instruction: dict, *, memories: Memories) -> None:
             end <= depth, message=f"{what} address must be below {depth}, not {end - 1}"
         )
     check_bank_columns(instruction["log2_bank_columns"], columns=config.columns)
+    require_address(
+        not (instruction["raw"] and instruction["output"]["log2_stride"]),
+        message="raw sums must be written with stride 1",
+    )
+
+
+def _split_bytes(accumulators: np.ndarray) -> np.ndarray:
+    """Bytes as int64 [pixels * RAW_WORDS, lanes] of int64 [pixels, lanes]."""
+    raw = accumulators.astype("<i4").view(np.int8).reshape(*accumulators.shape, RAW_WORDS)
+    return raw.transpose(0, 2, 1).reshape(-1, accumulators.shape[1]).astype(np.int64)
 
 
 @dataclass(frozen=True)
@@ -140,15 +151,32 @@ class _Array:
         y, x = self.pixels
         inside = (y < fields["output_height"]) & (x < fields["output_width"])
         y, x = (np.broadcast_to(axis, inside.shape)[inside] for axis in (y, x))
-        bank, address = memories.locate(fields["output"], y=y, x=x)
+        place, values = fields["output"], accumulators[inside.ravel()]
+        tiles = fields["tile_rows"] * fields["tile_columns"]
+        tile = np.repeat(np.arange(tiles), memories.config.columns)
+        ages = (tiles - tile)[inside.ravel()]
+        if fields["raw"]:
+            # Of every pixel byte 0 of all lanes, then byte 1...
+            values = _split_bytes(values)
+            located = [
+                memories.locate(
+                    {**place, "base": place["base"] + byte * place["plane_words"]}, y=y, x=x
+                )
+                for byte in range(RAW_WORDS)
+            ]
+            bank, address = (
+                np.stack(parts, axis=1).ravel() for parts in zip(*located, strict=True)
+            )
+        else:
+            bank, address = memories.locate(place, y=y, x=x)
         word = requantize(
-            accumulators[inside.ravel()],
+            values,
             **memories.channel_parameters(fields["parameter_base"]),
             **{name: fields[name] for name in ("zero", "low", "high")},
         ).astype(np.int8)
         memories.activation[bank, address] = word
-        memories.undrained[:] = False
-        memories.undrained[bank, address] = True
+        memories.unwritten[:] = 0
+        memories.unwritten[bank, address] = np.repeat(ages, len(bank) // len(ages))
         return DrainedWords(bank=bank, address=address, word=word)
 
     def _blocks(self) -> Iterator[tuple[slice, np.ndarray]]:
@@ -187,8 +215,12 @@ class _Array:
         )
         place = (bank_row * self.bank_columns + bank_column) * depth + address
         words = memories.activation.reshape(-1, memories.config.lanes).take(place.ravel(), axis=0)
-        if not fields["barrier"]:
-            stale = memories.undrained.reshape(-1).take(place.ravel())
-            words[stale] = ~words[stale]
+        age = memories.unwritten.reshape(-1).take(place.ravel())
+        stale = age > 0
+        if fields["barrier"]:
+            # All but the last tiles are there, and behind the first tile they are, too.
+            stale &= age < fields["barrier"]
+            stale[memories.config.columns :] = False
+        words[stale] = ~words[stale]
         words[~inside.ravel()] = fields["pad"]
         return words

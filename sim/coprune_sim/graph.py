@@ -11,10 +11,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from coprune_hw.contract.instructions import RAW_WORDS
+
 
 @dataclass(frozen=True)
 class Tensor:
-    """An int8 image: a value `q` stands for ``scale * (q - zero)``."""
+    """An int8 image: a value `q` stands for ``scale * (q - zero)``.
+
+    Where it is `raw`, its values are the sums themselves, int32: only a network's output can be.
+    """
 
     name: str
     channels: int
@@ -22,11 +27,21 @@ class Tensor:
     width: int
     scale: float
     zero: int
+    raw: bool = False
 
     @property
     def shape(self) -> tuple[int, int, int]:
         """Channels, height, width."""
         return (self.channels, self.height, self.width)
+
+    @property
+    def dtype(self) -> type[np.integer]:
+        """int8, or int32 where it is raw."""
+        return np.int32 if self.raw else np.int8
+
+    def groups(self, lanes: int) -> int:
+        """Channel groups of `lanes` bytes."""
+        return -(-self.channels // lanes) * (RAW_WORDS if self.raw else 1)
 
 
 @dataclass(frozen=True)
@@ -76,7 +91,8 @@ class Layer:
     sources : tuple of Source
     bias, multiplier, pre_shift, post_shift : int64 arrays [outputs]
         As `coprune_hw.contract.arithmetic.requantize` takes them. The zero points of the sources
-        are folded into `bias`.
+        are folded into `bias`. Those of a raw output change nothing: see
+        `coprune_hw.contract.parameters.IDENTITY`.
     low, high : int
         Clamp of the output (an activation function).
     maximum : bool

@@ -73,9 +73,10 @@ def run(
 ) -> MachineRun:
     """Execute a program's memory image.
 
-    On-chip memories start with random bytes, and what one EXECUTE wrote reads wrong in the next
-    unless that has its `barrier`. With complete tokens and barriers the result is the same for
-    every `eager` and `seed`; where one is missing, some of them give another result, or an error.
+    On-chip memories start with random bytes, and what one EXECUTE wrote reads wrong in the next as
+    far as that has no `barrier` for it. With complete tokens and barriers the result is the same
+    for every `eager` and `seed`; where one is missing, some of them give another result, or an
+    error.
 
     Parameters
     ----------
@@ -249,7 +250,7 @@ class _Machine:
         words = np.zeros((len(bank), lanes), np.int8)
         words[:, :pixel_bytes] = pixels.view(np.int8).reshape(-1, pixel_bytes)
         self.memories.activation[bank, address] = words
-        self.memories.undrained[bank, address] = False
+        self.memories.unwritten[bank, address] = 0
 
     def _execute(self, instruction: dict) -> None:
         self.drained.append(execute(instruction, memories=self.memories))

@@ -48,8 +48,9 @@ class Memories:
     dram : uint8 array [bytes]
         The program image.
     activation : int8 array [columns, activation_depth, lanes]
-    undrained : bool array [columns, activation_depth]
-        Words that the drain of the last EXECUTE may still be writing.
+    unwritten : int array [columns, activation_depth]
+        For the words of the last EXECUTE: their tile, counted from its last one, which is 1. They
+        may still be on their way. 0 elsewhere.
     slots : uint8 array [slot_depth, bytes of a slot word]
     parameters : uint8 array [parameter_depth, bytes of a record]
     """
@@ -57,7 +58,7 @@ class Memories:
     config: AcceleratorConfig
     dram: np.ndarray
     activation: np.ndarray
-    undrained: np.ndarray
+    unwritten: np.ndarray
     slots: np.ndarray
     parameters: np.ndarray
 
@@ -73,7 +74,7 @@ class Memories:
             config=config,
             dram=np.frombuffer(image, np.uint8).copy(),
             activation=rng.integers(-128, 128, (*words, config.lanes), np.int8),
-            undrained=np.zeros(words, bool),
+            unwritten=np.zeros(words, np.int64),
             slots=rng.integers(0, 256, (config.slot_depth, slot_bytes(config.lanes)), np.uint8),
             parameters=rng.integers(0, 256, (config.parameter_depth, PARAMETER_BYTES), np.uint8),
         )

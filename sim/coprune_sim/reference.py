@@ -38,7 +38,8 @@ def run(
 
     Returns
     -------
-    int8 array [N, C, H, W], or dict of layer name to int8 array [N, C, H, W]
+    int8 array [N, C, H, W], or dict of layer name to int8 array [N, C, H, W]; int32 where an output
+    is raw
 
     Raises
     ------
@@ -49,7 +50,10 @@ def run(
     """
     images = check_images(graph, inputs)
     kept = [layer for layer in graph.layers if keep_layers or layer is graph.layers[-1]]
-    results = {layer.name: np.empty((len(images), *layer.output.shape), np.int8) for layer in kept}
+    results = {
+        layer.name: np.empty((len(images), *layer.output.shape), layer.output.dtype)
+        for layer in kept
+    }
     with torch.inference_mode(), exact_convolutions():
         for start in range(0, len(images), BATCH_IMAGES):
             batch = images[start : start + BATCH_IMAGES]
@@ -259,6 +263,8 @@ def _drain(layer: Layer, accumulators: torch.Tensor) -> torch.Tensor:
     def per_channel(values: np.ndarray) -> torch.Tensor:
         return torch.from_numpy(values).view(-1, 1, 1)
 
+    if layer.output.raw:
+        return accumulators.to(torch.int32)
     output = torch.empty(accumulators.shape, dtype=torch.int8)
     images = max(1, REQUANTIZED_VALUES // accumulators[0].numel())
     for start in range(0, len(accumulators), images):

@@ -263,7 +263,8 @@ class Program:
 
         Returns
         -------
-        float32 array [N, *output_shape], dequantized; with `integer` the int8 values themselves.
+        float32 array [N, *output_shape], dequantized; with `integer` the int8 values themselves, or
+        int32 where the output is raw.
         """
         outputs = self._simulator.run(self.quantize_input(x))
         return self._finish(outputs, integer=integer)
@@ -272,6 +273,7 @@ class Program:
         self,
         x: torch.Tensor | np.ndarray,
         *,
+        integer: bool = False,
         memory: str = "internal",
         latency_cycles: int = 20,
         stall_seed: int | None = None,
@@ -282,6 +284,8 @@ class Program:
         Parameters
         ----------
         x : float32 tensor or array [N, C, H, W]
+        integer : bool
+            As in `simulate`.
         memory : str
             ``"internal"``: a memory model inside the simulation. ``"cocotbext"``: cocotbext-axi's
             RAM.
@@ -329,7 +333,7 @@ class Program:
         layers = self._layer_results(cycles, equal=equal)
         outputs = np.stack([image.output for image in run.images])
         return CosimResult(
-            outputs=self._finish(outputs, integer=False),
+            outputs=self._finish(outputs, integer=integer),
             equal=all(equal.values()),
             layers=layers,
             total=total_result(

@@ -188,7 +188,7 @@ class CosimResult:
     Parameters
     ----------
     outputs : float32 array [N, ...]
-        Dequantized outputs of the RTL.
+        Dequantized outputs of the RTL, or if asked for the integers themselves.
     equal : bool
         Every layer of every image is the same in integer reference, instruction simulator and RTL.
     layers, total

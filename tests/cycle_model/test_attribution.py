@@ -9,7 +9,7 @@ import coprune
 from coprune import zoo
 from coprune.data import cifar10
 from coprune.program import compile_graph
-from coprune_hw.contract.instructions import LoadKind, Opcode, encode_instruction
+from coprune_hw.contract.instructions import RAW_WORDS, LoadKind, Opcode, encode_instruction
 from coprune_hw.contract.program import MachineProgram
 from coprune_sim.cycle_model.attribution import layer_of_instructions
 
@@ -41,7 +41,10 @@ def walk_forward(program: MachineProgram) -> list[int | None]:
                 if layers[load] is None:
                     layers[load] = layers[index]
             pixels.clear()
-            wrote[tuple(instruction["output"].items())] = layers[index]
+            place = instruction["output"]
+            for word in range(RAW_WORDS if instruction["raw"] else 1):
+                base = place["base"] + word * place["plane_words"]
+                wrote[tuple({**place, "base": base}.items())] = layers[index]
         elif opcode == Opcode.STORE:
             layers[index] = wrote[tuple(instruction["place"].items())]
     return layers

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from coprune_hw.contract.instructions import (
+    BARRIER_BITS,
     INSTRUCTION_BYTES,
     LoadKind,
     Opcode,
@@ -146,6 +147,14 @@ FAULTS = {
     "execute writes beyond the activation memory": Fault(
         Opcode.EXECUTE, {"output__base": SMALL.activation_depth - 1}, ErrorCode.ADDRESS
     ),
+    "raw sums to a place with a stride": Fault(
+        Opcode.EXECUTE, {"raw": 1, "output__log2_stride": 1}, ErrorCode.ADDRESS
+    ),
+    "raw sums beyond the activation memory": Fault(
+        Opcode.EXECUTE,
+        {"raw": 1, "output__plane_words": SMALL.activation_depth // 2},
+        ErrorCode.ADDRESS,
+    ),
     "store to a misaligned address": Fault(
         Opcode.STORE, {"destination": 4096 + BUS_BYTES // 2}, ErrorCode.ADDRESS
     ),
@@ -275,17 +284,33 @@ def differing_layers(layers: dict[str, np.ndarray]) -> list[str]:
 class TestBarriers:
     @staticmethod
     def remove(program: MachineProgram, number: int) -> MachineProgram:
-        return change(program, find(program, Opcode.EXECUTE, number=number, barrier=1), barrier=0)
+        barriers = [
+            index
+            for index, instruction in enumerate(program.instructions())
+            if instruction.get("barrier")
+        ]
+        return change(program, barriers[number], barrier=0)
 
     def test_missing_barrier_goes_wrong_in_the_simulator(self):
         program = prepare().machine
-        barriers = sum(instruction.get("barrier", 0) for instruction in program.instructions())
+        barriers = sum(bool(step.get("barrier")) for step in program.instructions())
         assert barriers == len(program.layers) - 1
         needless = [
             number for number in range(barriers) if not goes_wrong(self.remove(program, number))
         ]
         # Global pooling begins with the first channels, which have left the drain by then.
         assert [program.layers[1 + number].name for number in needless] == ["layer7"]
+
+    def test_a_barrier_for_fewer_tiles_goes_wrong_in_the_simulator(self):
+        program = prepare().machine
+        steps = program.instructions()
+        wrong = []
+        for index, step in enumerate(steps):
+            if 0 < step.get("barrier", 0) < (1 << BARRIER_BITS) - 1:
+                wrong.append(goes_wrong(change(program, index, barrier=step["barrier"] + 1)))
+        # All but global pooling, as above.
+        assert wrong.count(False) <= 1
+        assert wrong.count(True) >= 2
 
     def test_missing_barrier_goes_wrong_on_the_rtl(self):
         builder = GraphBuilder(8, (2, 2), seed=5)

@@ -7,8 +7,8 @@ import pytest
 from amaranth.sim import Simulator
 
 from coprune_hw.contract import AcceleratorConfig, arithmetic
-from coprune_hw.contract.instructions import Opcode, prefix
-from coprune_hw.contract.parameters import pack_parameters
+from coprune_hw.contract.instructions import RAW_WORDS, Opcode, prefix
+from coprune_hw.contract.parameters import IDENTITY, pack_parameters
 from coprune_hw.contract.planes import Placement, locate
 from coprune_hw.contract.slots import SlotStream, pack_slots, slot_bytes
 from coprune_hw.gateware.execute import ExecuteUnit
@@ -50,11 +50,14 @@ def _random_memories(rng, config, *, slots):
         "pre_shift": rng.integers(0, 4, count),
         "post_shift": rng.integers(20, 25, count),
     }
+    # The last records change nothing, as raw sums want it.
+    for name, value in IDENTITY.items():
+        parameters[name][-config.lanes :] = value
     banks = rng.integers(-128, 128, (config.columns, config.activation_depth, config.lanes))
     return Memories(banks.astype(np.int8), stream, parameters)
 
 
-def _instruction(rng, config, memories, *, placement, source_base, output, barrier, mark):
+def _instruction(rng, config, memories, *, placement, source_base, output, barrier, mark, raw):
     """An EXECUTE over `placement`, for which the slots are made, moved to `source_base`."""
     stream, count = memories.stream, len(memories.stream)
     begin = int(rng.integers(0, count - 2))
@@ -65,9 +68,14 @@ def _instruction(rng, config, memories, *, placement, source_base, output, barri
         "prefix": prefix(Opcode.EXECUTE, mark=mark, signal_next=bool(mark % 2)),
         "barrier": int(barrier),
         "maximum": int(rng.integers(0, 2)),
+        "raw": int(raw),
         "slot_base": begin,
         "slot_count": length,
-        "parameter_base": int(rng.integers(0, config.parameter_depth - config.lanes)),
+        "parameter_base": (
+            config.parameter_depth - config.lanes
+            if raw
+            else int(rng.integers(0, config.parameter_depth - 2 * config.lanes))
+        ),
         "tile_base": source_base - placement.base,
         "tile_rows": -(-output.height // placement.bank_rows),
         "tile_columns": -(-output.width // placement.bank_columns),
@@ -80,9 +88,9 @@ def _instruction(rng, config, memories, *, placement, source_base, output, barri
         "output_width": output.width,
         "output": output.fields(0),
         "pad": int(rng.integers(-128, 128)),
-        "zero": int(rng.integers(-128, 128)),
-        "low": low,
-        "high": high,
+        "zero": 0 if raw else int(rng.integers(-128, 128)),
+        "low": -128 if raw else low,
+        "high": 127 if raw else high,
     }
 
 
@@ -123,7 +131,14 @@ def _execute_naively(execute, memories, config, *, placement):
                     else:
                         maximum = execute["maximum"]
                         sums = np.maximum(sums, product) if maximum else sums + product
-                if y < execute["output_height"] and x < execute["output_width"]:
+                inside = y < execute["output_height"] and x < execute["output_width"]
+                if inside and execute["raw"]:
+                    raw = sums.astype("<i4").view(np.int8).reshape(config.lanes, RAW_WORDS)
+                    bank, address = locate(execute["output"], y, x, columns=config.columns)
+                    for byte in range(RAW_WORDS):
+                        at = int(address) + byte * execute["output"]["plane_words"]
+                        written.append((int(bank), at, *map(int, raw[:, byte])))
+                elif inside:
                     output = arithmetic.requantize(
                         sums.astype(np.int64),
                         **lane_parameters,
@@ -174,7 +189,7 @@ def _fill_memories(ctx, dut, memories, config):
 )
 def test_runs_random_instructions_as_the_naive_model(lanes, columns, log2_bank_columns):
     config = AcceleratorConfig(
-        lanes=lanes, columns=columns, activation_depth=128, slot_depth=64, parameter_depth=64
+        lanes=lanes, columns=columns, activation_depth=192, slot_depth=64, parameter_depth=64
     )
     rng = np.random.default_rng([lanes, columns])
     dut = ExecuteUnit(config)
@@ -203,6 +218,7 @@ def test_runs_random_instructions_as_the_naive_model(lanes, columns, log2_bank_c
                 output=outputs[number % 3],
                 barrier=follows,
                 mark=number,
+                raw=number in (4, 7),
             )
         )
     observed, completions = [], []

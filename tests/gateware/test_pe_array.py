@@ -5,6 +5,7 @@ import pytest
 from amaranth.sim import Simulator
 
 from coprune_hw.contract import AcceleratorConfig
+from coprune_hw.contract.instructions import RAW_WORDS
 from coprune_hw.gateware.pe_array import PEArray
 
 
@@ -21,7 +22,9 @@ def _random_tile(rng, config, *, maximum):
             weights = rng.integers(-reach, reach, config.lanes)
             slots.append((weights, rng.integers(0, config.lanes, config.lanes), diagonal))
         blocks.append((words, inside, slots))
-    return {"blocks": blocks, "maximum": maximum, "pad": int(rng.integers(-128, 128))}
+    raw = bool(rng.integers(0, 2))
+    pad = int(rng.integers(-128, 128))
+    return {"blocks": blocks, "maximum": maximum, "raw": raw, "pad": pad}
 
 
 def _expected_sums(tile, config):
@@ -45,18 +48,20 @@ def test_adds_up_every_tile_through_gaps(lanes, columns, lane_group, gap):
     dut = PEArray(config)
     rng = np.random.default_rng([lanes, columns, int(10 * gap)])
     tiles = [_random_tile(rng, config, maximum=bool(rng.integers(0, 2))) for _ in range(12)]
-    # Cycle by cycle: what enters at lane group 0. Two ends are at least `columns` cycles apart.
-    timeline, since_end = [], columns
+    # Cycle by cycle: what enters at lane group 0. A tile ends when the one before has left.
+    timeline, since_end, drain_cycles = [], columns, columns
     for tile in tiles:
         total = sum(len(slots) for _, _, slots in tile["blocks"])
         number = 0
         for words, inside, slots in tile["blocks"]:
             for position, slot in enumerate(slots):
                 number += 1
-                while rng.random() < gap or (number == total and since_end < columns - 1):
+                while rng.random() < gap or (number == total and since_end < drain_cycles - 1):
                     timeline.append(None)
                     since_end += 1
                 since_end = 0 if number == total else since_end + 1
+                if number == total:
+                    drain_cycles = columns * (RAW_WORDS if tile["raw"] else 1)
                 block = (words, inside) if position == 0 else None
                 timeline.append((tile, block, slot, number == 1, number == total))
     seen = {}
@@ -71,7 +76,7 @@ def test_adds_up_every_tile_through_gaps(lanes, columns, lane_group, gap):
         return fields
 
     async def bench(ctx):
-        drains, tail = [], PEArray.DRAIN_LATENCY + columns + config.lane_groups
+        drains, tail = [], PEArray.DRAIN_LATENCY + RAW_WORDS * columns + config.lane_groups
         for cycle in range(len(timeline) + tail):
             entry = timeline[cycle] if cycle < len(timeline) else None
             ctx.set(dut.words_valid, 0)
@@ -87,7 +92,7 @@ def test_adds_up_every_tile_through_gaps(lanes, columns, lane_group, gap):
                     ctx.set(dut.inside, mask)
                     ctx.set(dut.pad, tile["pad"] & 0xFF)
                 flags = {"valid": 1, "first": first, "last": last}
-                flags |= {"diagonal": slot[2], "maximum": tile["maximum"]}
+                flags |= {"diagonal": slot[2], "maximum": tile["maximum"], "raw": tile["raw"]}
                 ctx.set(dut.flags, {name: int(value) for name, value in flags.items()})
             for group in range(config.lane_groups):
                 at = cycle - group
@@ -96,10 +101,11 @@ def test_adds_up_every_tile_through_gaps(lanes, columns, lane_group, gap):
             if ctx.get(dut.drain):
                 drains.append(cycle)
             for number, begin in enumerate(drains):
+                word_cycles = RAW_WORDS if tiles[number]["raw"] else 1
                 for lane in range(lanes):
-                    column = cycle - begin - lane // lane_group
+                    column, byte = divmod(cycle - begin - lane // lane_group, word_cycles)
                     if 0 <= column < columns:
-                        seen[number, column, lane] = ctx.get(dut.sums[lane])
+                        seen[number, column, byte, lane] = ctx.get(dut.sums[lane])
             await ctx.tick()
 
     simulator = Simulator(dut)
@@ -108,5 +114,9 @@ def test_adds_up_every_tile_through_gaps(lanes, columns, lane_group, gap):
     simulator.run()
 
     for number, tile in enumerate(tiles):
-        got = [[seen[number, column, lane] for lane in range(lanes)] for column in range(columns)]
-        assert np.array_equal(got, _expected_sums(tile, config)), f"tile {number}"
+        for byte in range(RAW_WORDS if tile["raw"] else 1):
+            got = [
+                [seen[number, column, byte, lane] for lane in range(lanes)]
+                for column in range(columns)
+            ]
+            assert np.array_equal(got, _expected_sums(tile, config)), f"tile {number}"

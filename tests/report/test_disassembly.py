@@ -14,6 +14,7 @@ EXECUTE = {
     "prefix": prefix(Opcode.EXECUTE),
     "barrier": 0,
     "maximum": 0,
+    "raw": 0,
     "slot_base": 10,
     "slot_count": 36,
     "tile_rows": 4,

@@ -39,7 +39,7 @@ def assert_equal(graph: IntegerGraph, images: np.ndarray) -> Simulator:
     results = fast.run(images, keep_layers=True)
     assert list(results) == list(expected)
     for name, result in results.items():
-        assert result.dtype == np.int8
+        assert result.dtype == expected[name].dtype
         differing = np.argwhere(result != expected[name])
         if len(differing):
             place = tuple(map(int, differing[0]))

@@ -119,6 +119,7 @@ class Assembler:
         fields = {
             "barrier": 0,
             "maximum": 0,
+            "raw": 0,
             "slot_base": 0,
             "parameter_base": 0,
             "tile_base": 0,

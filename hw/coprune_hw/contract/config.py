@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, fields
 from functools import cached_property
 from pathlib import Path
 
-CONTRACT_VERSION = 1
+CONTRACT_VERSION = 2
 """Counts every change of an instruction, slot, parameter or register layout."""
 
 PRESETS = Path(__file__).parent / "presets"

@@ -17,6 +17,9 @@ PITCH_BITS = 10
 SIZE_BITS = 11
 TILE_COUNT_BITS = 10
 MARK_BITS = 8
+BARRIER_BITS = 4
+RAW_WORDS = 4
+"""Words that a pixel of `lanes` accumulators takes."""
 
 
 class Opcode(enum.IntEnum, shape=4):
@@ -106,12 +109,19 @@ class Execute(data.Struct):
     Tiles are ``2**log2_bank_columns`` pixels wide; `tile_base` is the address of the first tile's
     word in a plane at address 0. Reads outside ``input_height x input_width`` give `pad`; outputs
     outside ``output_height x output_width`` are not written. `row_begin` is a multiple of the
-    tile's rows. With `barrier` it waits until all earlier results are in the activation memory.
+    tile's rows. A `barrier` b that is not 0 lets it wait until all tiles of earlier EXECUTEs but
+    the last ``b - 1`` are in the activation memory; its second tile always comes after all of them.
+
+    With `raw` the accumulators themselves are written, as little-endian numbers of 32 bits: four
+    words for a pixel, one with byte 0 of every lane, and `output.plane_words` addresses further
+    each one with the next byte. The parameters must then be those that change nothing
+    (`coprune_hw.contract.parameters.IDENTITY`), and `output.log2_stride` 0.
     """
 
     prefix: Prefix
-    barrier: 1
+    barrier: BARRIER_BITS
     maximum: 1
+    raw: 1
     slot_base: ADDRESS_BITS
     slot_count: ADDRESS_BITS
     parameter_base: ADDRESS_BITS

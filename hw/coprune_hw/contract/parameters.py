@@ -8,6 +8,9 @@ from .arithmetic import MULTIPLIER_BITS
 
 PARAMETER_BYTES = 8
 
+IDENTITY = {"bias": 0, "multiplier": 1, "pre_shift": 0, "post_shift": 0}
+"""A record with which `arithmetic.requantize` changes no int8 number."""
+
 
 class ChannelParameters(data.Struct):
     """What the drain applies to one output channel; see `arithmetic.requantize`."""

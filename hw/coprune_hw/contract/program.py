@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from .config import AcceleratorConfig
-from .instructions import INSTRUCTION_BYTES, Opcode, decode_instruction
+from .instructions import INSTRUCTION_BYTES, RAW_WORDS, Opcode, decode_instruction
 from .planes import Placement, locate
 from .work import written_words
 
@@ -18,6 +18,8 @@ class Region:
 
     Where there is one group, `pixel_bytes` may be less than a word: the channels alone. Behind
     every group come `padding_bytes`, so that the next one begins at a multiple of the bus width.
+    Where it is `raw`, the values are int32, and every `RAW_WORDS` groups hold the bytes of one
+    group of channels, the lowest first.
     """
 
     name: str
@@ -28,6 +30,7 @@ class Region:
     groups: int
     pixel_bytes: int
     padding_bytes: int = 0
+    raw: bool = False
 
     @property
     def group_bytes(self) -> int:
@@ -60,11 +63,12 @@ class Region:
         return np.pad(pixels, ((0, 0), (0, self.padding_bytes))).tobytes()
 
     def unpack(self, image: bytes) -> np.ndarray:
-        """The int8 array [channels, height, width] in `size_bytes` bytes."""
+        """The array [channels, height, width] in `size_bytes` bytes, int8 or int32."""
         pixels = np.frombuffer(image, np.int8).reshape(self.groups, self.group_bytes)
         pixels = pixels[:, : self.group_bytes - self.padding_bytes]
         grouped = pixels.reshape(self.groups, self.height, self.width, self.pixel_bytes)
-        return grouped.transpose(0, 3, 1, 2).reshape(-1, self.height, self.width)[: self.channels]
+        planes = grouped.transpose(0, 3, 1, 2)
+        return _join_groups(planes, channels=self.channels, raw=self.raw)
 
 
 @dataclass(frozen=True)
@@ -84,6 +88,8 @@ class LayerRecord:
         Where its output lies when the last of them has completed.
     slots : int
         Slots issued over all its EXECUTE instructions and tiles.
+    raw : bool
+        Its output are accumulators: int32.
     """
 
     name: str
@@ -92,6 +98,7 @@ class LayerRecord:
     channels: int
     placement: Placement
     slots: int
+    raw: bool = False
 
 
 @dataclass(frozen=True)
@@ -147,7 +154,7 @@ def collect_layers(program: MachineProgram, drained: DrainedWords) -> dict[str, 
     Returns
     -------
     dict
-        Layer name to int8 array [channels, height, width].
+        Layer name to int8 array [channels, height, width]; int32 where the layer is raw.
 
     Raises
     ------
@@ -173,15 +180,28 @@ def collect_layers(program: MachineProgram, drained: DrainedWords) -> dict[str, 
         begin += count
         if index in last_execute:
             record = last_execute[index]
-            outputs[record.name] = read_planes(banks, record.placement, channels=record.channels)
+            outputs[record.name] = read_planes(
+                banks, record.placement, channels=record.channels, raw=record.raw
+            )
     return outputs
 
 
-def read_planes(banks: np.ndarray, placement: Placement, *, channels: int) -> np.ndarray:
+def read_planes(
+    banks: np.ndarray, placement: Placement, *, channels: int, raw: bool = False
+) -> np.ndarray:
     """Read a tensor [channels, height, width] out of banks [columns, depth, lanes]."""
     y, x = np.indices((placement.height, placement.width))
-    words = []
+    planes = []
     for group in range(placement.groups):
         bank, address = locate(placement.fields(group), y, x, columns=placement.columns)
-        words.append(banks[bank, address])
-    return np.concatenate(words, axis=-1).transpose(2, 0, 1)[:channels].copy()
+        planes.append(banks[bank, address].transpose(2, 0, 1))
+    return _join_groups(np.stack(planes), channels=channels, raw=raw)
+
+
+def _join_groups(planes: np.ndarray, *, channels: int, raw: bool) -> np.ndarray:
+    """The tensor [channels, height, width] in planes [groups, lanes, height, width]."""
+    if raw:
+        by_bytes = planes.reshape(-1, RAW_WORDS, *planes.shape[1:])
+        planes = np.ascontiguousarray(np.moveaxis(by_bytes, 1, -1)).view("<i4")[..., 0]
+        planes = planes.astype(np.int32)
+    return planes.reshape(-1, *planes.shape[2:])[:channels].copy()

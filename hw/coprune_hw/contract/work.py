@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from .config import AcceleratorConfig
-from .instructions import LoadKind, Opcode
+from .instructions import RAW_WORDS, LoadKind, Opcode
 from .parameters import PARAMETER_BYTES
 from .slots import slot_bytes
 
@@ -63,10 +63,16 @@ def issued_slots(execute: dict) -> int:
     return execute["tile_rows"] * execute["tile_columns"] * execute["slot_count"]
 
 
+def drain_cycles(execute: dict, config: AcceleratorConfig) -> int:
+    """Cycles in which a tile leaves the array: a word each."""
+    return config.columns * (RAW_WORDS if execute["raw"] else 1)
+
+
 def written_words(execute: dict, config: AcceleratorConfig) -> int:
-    """Words that the drain writes for an EXECUTE: pixels of its tiles inside the output."""
+    """Words that the drain writes for an EXECUTE: of pixels of its tiles inside the output."""
     bank_columns = 1 << execute["log2_bank_columns"]
     bank_rows = config.columns >> execute["log2_bank_columns"]
     row_end = min(execute["row_begin"] + execute["tile_rows"] * bank_rows, execute["output_height"])
     column_end = min(execute["tile_columns"] * bank_columns, execute["output_width"])
-    return max(row_end - execute["row_begin"], 0) * column_end
+    pixels = max(row_end - execute["row_begin"], 0) * column_end
+    return pixels * (RAW_WORDS if execute["raw"] else 1)

@@ -6,6 +6,7 @@ from amaranth.lib.fifo import SyncFIFOBuffered
 from amaranth.lib.wiring import In, Out
 
 from coprune_hw.contract import AcceleratorConfig
+from coprune_hw.contract.instructions import RAW_WORDS
 from coprune_hw.contract.parameters import ChannelParameters
 
 from .delay import delay
@@ -13,14 +14,15 @@ from .interfaces import completion_signature, pixel_write_layout
 from .parameter_memory import ParameterMemory
 from .pixel_address import PixelAddress
 from .requantizer import Requantizer
-from .sequencer import DrainJob, DrainTile
+from .sequencer import MOST_UNWRITTEN_TILES, DrainJob, DrainTile
 
 
 class Drain(wiring.Component):
     """One word a cycle: the sums of one column in all lanes, requantized, to its place.
 
     For every instruction it first fetches the lanes' parameters. Then `columns` words come for
-    every tile; those outside the output image are dropped.
+    every tile, or where it is raw `RAW_WORDS` for each of the columns, a byte of every sum each;
+    those outside the output image are dropped.
 
     Parameters
     ----------
@@ -43,6 +45,8 @@ class Drain(wiring.Component):
         For the oldest job, with its parameters, or soon enough.
     write : Out(stream)
         To the activation memory, which always accepts.
+    tile_written : Out
+        With the last word of a tile.
     completed : Out
         With the last word of a job.
     completion : Out(stream of Prefix)
@@ -78,6 +82,7 @@ class Drain(wiring.Component):
                 "parameter": In(ChannelParameters),
                 "parameters_ready": Out(1),
                 "write": Out(stream.Signature(pixel_write_layout(config), always_ready=True)),
+                "tile_written": Out(1),
                 "completed": Out(1),
                 "completion": Out(completion_signature()),
                 "out_of_range": Out(1),
@@ -103,7 +108,9 @@ class Drain(wiring.Component):
         config = self._config
         m = Module()
         m.submodules.jobs = jobs = SyncFIFOBuffered(width=DrainJob.as_shape().size, depth=2)
-        m.submodules.tiles = tiles = SyncFIFOBuffered(width=DrainTile.as_shape().size, depth=16)
+        m.submodules.tiles = tiles = SyncFIFOBuffered(
+            width=DrainTile.as_shape().size, depth=MOST_UNWRITTEN_TILES
+        )
         job = data.View(DrainJob, jobs.r_data)
         m.d.comb += [
             jobs.w_data.eq(self.job.payload),
@@ -113,8 +120,8 @@ class Drain(wiring.Component):
             tiles.w_en.eq(self.tile.valid),
         ]
         shift_parameters = self._control(m, jobs, job)
-        word = self._requantize(m, job, shift_parameters)
-        located, last = self._place_words(m, tiles, job)
+        word = self._requantize(m, job, shift_parameters, self._choose_bytes(m, job))
+        located, ends_tile, last = self._place_words(m, tiles, job)
         in_range = located.payload.address < config.activation_depth
         m.d.comb += [
             self.write.valid.eq(located.valid & in_range),
@@ -122,6 +129,7 @@ class Drain(wiring.Component):
             self.write.payload.address.eq(located.payload.address),
             self.write.payload.word.eq(word),
             self.out_of_range.eq(located.valid & ~in_range),
+            self.tile_written.eq(ends_tile),
             self.completed.eq(last),
         ]
         return m
@@ -161,7 +169,19 @@ class Drain(wiring.Component):
                     m.next = "WAIT"
         return shift
 
-    def _requantize(self, m, job, shift_parameters):
+    def _choose_bytes(self, m, job):
+        """Per lane group: the byte of its sums that goes on, and above it whether one does."""
+        count = Signal(range(RAW_WORDS), reset_less=True)
+        choice = Signal(range(2 * RAW_WORDS))
+        byte = Mux(self.begin, 0, count)
+        m.d.sync += count.eq(byte + 1)
+        m.d.comb += choice.eq(Cat(byte, job.raw))
+        choices = [choice]
+        for group in range(1, self._config.lane_groups):
+            choices.append(delay(m, choices[-1], 1, name=f"byte_{group}"))
+        return choices
+
+    def _requantize(self, m, job, shift_parameters, choices):
         """The word of a column, its lanes brought back into step."""
         config = self._config
         outputs = []
@@ -173,8 +193,12 @@ class Drain(wiring.Component):
                 m.d.sync += parameters.eq(following)
             following = parameters
             m.submodules[f"requantizer_{lane}"] = requantizer = Requantizer(config)
+            choice = choices[lane // config.lane_group]
+            whole = Signal(signed(8 * RAW_WORDS), name=f"sum_{lane}")
+            byte = whole.word_select(choice[:-1], 8).as_signed()
             m.d.comb += [
-                requantizer.accumulator.eq(self.sums[lane]),
+                whole.eq(self.sums[lane]),
+                requantizer.accumulator.eq(Mux(choice[-1], byte, whole)),
                 requantizer.parameters.eq(parameters),
                 requantizer.zero.eq(job.zero),
                 requantizer.low.eq(job.low),
@@ -185,21 +209,27 @@ class Drain(wiring.Component):
         return Cat(*reversed(outputs))
 
     def _place_words(self, m, tiles, job):
-        """Addresses of a tile's words, in step with the words; and the end of the job."""
+        """Addresses of a tile's words, in step with the words; the ends of tile and job."""
         config = self._config
         m.submodules.pixel_address = pixel_address = PixelAddress(config)
         lead = self.latency(config) - PixelAddress.LATENCY - self._COORDINATE_LATENCY
         begin = delay(m, self.begin, lead, name="begin", init=0)
 
-        # Cycle 0: take the tile. Then a column a cycle.
+        # Cycle 0: take the tile. Then a column a cycle, or a byte of it.
         tile = Signal(DrainTile, reset_less=True)
         active = Signal()
         column = Signal(config.log2_columns, reset_less=True)
+        byte = Signal(range(RAW_WORDS), reset_less=True)
+        base = Signal.like(job.output.base, reset_less=True)
+        ends_column = ~job.raw | (byte == RAW_WORDS - 1)
         m.d.comb += tiles.r_en.eq(begin)
         with m.If(begin):
             m.d.sync += [tile.eq(tiles.r_data), active.eq(1), column.eq(0)]
+            m.d.sync += [byte.eq(0), base.eq(job.output.base)]
+        with m.Elif(active & ~ends_column):
+            m.d.sync += [byte.eq(byte + 1), base.eq(base + job.output.plane_words)]
         with m.Elif(active):
-            m.d.sync += column.eq(column + 1)
+            m.d.sync += [column.eq(column + 1), byte.eq(0), base.eq(job.output.base)]
             with m.If(column == config.columns - 1):
                 m.d.sync += active.eq(0)
 
@@ -207,7 +237,9 @@ class Drain(wiring.Component):
         pixel_row = Signal(len(tile.row) + 1, reset_less=True)
         pixel_column = Signal.like(pixel_row)
         pixel_active = Signal()
+        pixel_ends_tile = Signal()
         pixel_last = Signal()
+        pixel_base = Signal.like(base, reset_less=True)
         column_in_row = Signal(config.log2_columns)
         with m.Switch(job.log2_bank_columns):
             for log2_bank_columns in range(config.log2_columns + 1):
@@ -217,16 +249,21 @@ class Drain(wiring.Component):
             pixel_row.eq(tile.row + (column >> job.log2_bank_columns)),
             pixel_column.eq(tile.column + column_in_row),
             pixel_active.eq(active),
-            pixel_last.eq(active & tile.last & (column == config.columns - 1)),
+            pixel_ends_tile.eq(active & (column == config.columns - 1) & ends_column),
+            pixel_last.eq(tile.last),
+            pixel_base.eq(base),
         ]
 
         # Cycle 2: inside the image? Then its place.
         pixels = pixel_address.pixels
         m.d.comb += [
             pixels.payload.place.eq(job.output),
+            pixels.payload.place.base.eq(pixel_base),
             pixels.payload.y.eq(pixel_row),
             pixels.payload.x.eq(pixel_column),
             pixels.valid.eq(pixel_active & (pixel_row < job.height) & (pixel_column < job.width)),
         ]
-        last = delay(m, pixel_last, PixelAddress.LATENCY, name="last", init=0)
-        return pixel_address.located, last
+        ends_tile = delay(m, pixel_ends_tile, PixelAddress.LATENCY, name="ends_tile", init=0)
+        last = pixel_ends_tile & pixel_last
+        last = delay(m, last, PixelAddress.LATENCY, name="last", init=0)
+        return pixel_address.located, ends_tile, last

@@ -136,6 +136,7 @@ class ExecuteUnit(wiring.Component):
             ("first", sequencer.first, words_latency),
             ("last", sequencer.last, words_latency),
             ("maximum", sequencer.maximum, words_latency),
+            ("raw", sequencer.raw, words_latency),
             ("diagonal", slots.control.diagonal, diagonal_delay),
         ):
             delayed = delay(m, value, cycles, name=f"slot_{name}", init=0)
@@ -148,6 +149,7 @@ class ExecuteUnit(wiring.Component):
             drain.parameter.eq(parameters.record),
             sequencer.halt.eq(self.halt),
             sequencer.parameters_ready.eq(drain.parameters_ready),
+            sequencer.tile_written.eq(drain.tile_written),
             sequencer.completed.eq(drain.completed),
             self.observe.payload.eq(drain.write.payload),
             self.observe.valid.eq(drain.write.valid),

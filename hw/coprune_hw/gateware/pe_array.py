@@ -5,6 +5,7 @@ from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
 from coprune_hw.contract import AcceleratorConfig
+from coprune_hw.contract.instructions import RAW_WORDS
 from coprune_hw.contract.slots import LANE_BITS, LaneField
 
 from .delay import delay
@@ -16,7 +17,8 @@ class SlotFlags(data.Struct):
     """What the array does with a slot.
 
     `valid`: there is a slot in this cycle. `first` and `last` of its tile. `diagonal`: lane l takes
-    channel l with a 12-bit weight. `maximum`: keep the largest product instead of the sum.
+    channel l with a 12-bit weight. `maximum`: keep the largest product instead of the sum. `raw`:
+    drain every column for `RAW_WORDS` cycles.
     """
 
     valid: 1
@@ -24,6 +26,7 @@ class SlotFlags(data.Struct):
     last: 1
     diagonal: 1
     maximum: 1
+    raw: 1
 
 
 class PEArray(wiring.Component):
@@ -45,12 +48,14 @@ class PEArray(wiring.Component):
     sums : Out
         One column's accumulators. Lane group g comes g cycles after group 0.
     drain : Out
-        In this cycle `sums` of group 0 are those of column 0; the next columns follow.
+        In this cycle `sums` of group 0 are those of column 0; the next columns follow, one a cycle,
+        or where the tile is `raw` one every `RAW_WORDS` cycles.
 
     Notes
     -----
     `DRAIN_LATENCY` cycles from `flags` of a tile's last slot to `drain`. Words and the first slot
-    of their block come in the same cycle. Two tiles' last slots must be `columns` cycles apart.
+    of their block come in the same cycle. The next tile's last slot must come `columns` cycles
+    later at the earliest, or ``RAW_WORDS * columns``.
     """
 
     # words, fields -> word register, decoded weight and index -> selected channel -> product
@@ -104,12 +109,20 @@ class PEArray(wiring.Component):
         multiplied = delay(m, selected, 1, name=f"flags_{group}_multiplied", init=0)
         complete = delay(m, multiplied.valid & multiplied.last, 1, name=f"complete_{group}", init=0)
         drain = delay(m, complete, 1, name=f"drain_{group}", init=0)
+        # The shadow registers move on: in every cycle, or in the last one of a raw column.
+        raw = Signal(name=f"raw_{group}", reset_less=True)
+        cycle_in_column = Signal(range(RAW_WORDS), name=f"cycle_in_column_{group}", reset_less=True)
+        moves = complete | ~raw | (cycle_in_column == RAW_WORDS - 1)
+        complete_raw = delay(m, multiplied.raw, 1, name=f"complete_raw_{group}")
+        m.d.sync += cycle_in_column.eq(Mux(complete, 0, cycle_in_column + 1))
+        with m.If(complete):
+            m.d.sync += raw.eq(complete_raw)
         for offset in range(self._config.lane_group):
             lane = group * self._config.lane_group + offset
             field = self.fields[group][offset]
             weight, index = self._decode(m, field, flags.diagonal, lane=lane)
             weight = delay(m, weight, 1, name=f"weight_{lane}_selected")
-            self._add_lane(m, lane, words, weight, index, multiplied, complete)
+            self._add_lane(m, lane, words, weight, index, multiplied, complete, moves)
         return drain
 
     def _decode(self, m, field, diagonal, *, lane):
@@ -123,7 +136,7 @@ class PEArray(wiring.Component):
         ]
         return weight, index
 
-    def _add_lane(self, m, lane, words, weight, index, flags, complete):
+    def _add_lane(self, m, lane, words, weight, index, flags, complete, moves):
         accumulator_shape = signed(self._config.accumulator_bits)
         shadows = [
             Signal(accumulator_shape, name=f"shadow_{lane}_{column}", reset_less=True)
@@ -147,4 +160,5 @@ class PEArray(wiring.Component):
                 with m.Elif(accumulator < product):
                     m.d.sync += accumulator.eq(product)
             following = shadows[column + 1] if column + 1 < len(words) else shadows[column]
-            m.d.sync += shadows[column].eq(Mux(complete, accumulator, following))
+            with m.If(moves):
+                m.d.sync += shadows[column].eq(Mux(complete, accumulator, following))

@@ -5,16 +5,27 @@ from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from coprune_hw.contract import AcceleratorConfig
-from coprune_hw.contract.instructions import ADDRESS_BITS, SIZE_BITS, Execute, Place, Prefix
+from coprune_hw.contract.instructions import (
+    ADDRESS_BITS,
+    RAW_WORDS,
+    SIZE_BITS,
+    Execute,
+    Place,
+    Prefix,
+)
 
 from .block_address import TilePosition
 from .pixel_address import is_place_valid
+
+MOST_UNWRITTEN_TILES = 32
+"""Tiles on their way through array and drain: more than the pipeline holds."""
 
 
 class DrainJob(data.Struct):
     """What the drain needs of an EXECUTE instruction."""
 
     prefix: Prefix
+    raw: 1
     output: Place
     log2_bank_columns: 3
     height: SIZE_BITS
@@ -46,7 +57,7 @@ class Sequencer(wiring.Component):
         Its tokens are there already.
     halt : In
         Issue nothing more.
-    slot_valid, slot_address, first, last, maximum, tile : Out
+    slot_valid, slot_address, first, last, maximum, raw, tile : Out
         The slot of this cycle.
     job, drain_tile : Out(stream)
         To the drain: once for every instruction, and with every tile's last slot. `drain_tile` has
@@ -54,8 +65,10 @@ class Sequencer(wiring.Component):
     parameters_ready : In
         The drain has the parameters of the oldest instruction that is not complete, or will have
         them before its sums arrive.
+    tile_written : In
+        The drain writes the last word of a tile.
     completed : In
-        The drain has written the last word of an instruction.
+        The drain writes the last word of an instruction.
     busy : Out
         An instruction is here or on its way through the drain.
     invalid : Out
@@ -83,10 +96,12 @@ class Sequencer(wiring.Component):
                 "first": Out(1),
                 "last": Out(1),
                 "maximum": Out(1),
+                "raw": Out(1),
                 "tile": Out(TilePosition),
                 "job": Out(stream.Signature(DrainJob)),
                 "drain_tile": Out(stream.Signature(DrainTile, always_ready=True)),
                 "parameters_ready": In(1),
+                "tile_written": In(1),
                 "completed": In(1),
                 "busy": Out(1),
                 "invalid": Out(1),
@@ -102,10 +117,13 @@ class Sequencer(wiring.Component):
         accepted = Signal()
         m.d.sync += in_flight.eq(in_flight + accepted - self.completed)
         m.d.comb += self.busy.eq(in_flight.any())
+        # Tiles whose last slot was issued, and whose last word is not written.
+        unwritten_tiles = Signal(range(MOST_UNWRITTEN_TILES + 1))
+        m.d.sync += unwritten_tiles.eq(unwritten_tiles + self.drain_tile.valid - self.tile_written)
         invalid = Signal()
         m.d.sync += invalid.eq(self._is_invalid(execute))
 
-        allowed = self._allow_slot(m, in_flight)
+        allowed = self._allow_slot(m, execute, in_flight)
         advance = self._walk(m, execute)
 
         with m.FSM(name="sequencer"):
@@ -124,7 +142,7 @@ class Sequencer(wiring.Component):
                     m.next = "STOPPED"
                 with m.Elif(self.halt):
                     m.next = "STOPPED"
-                with m.Elif(execute.barrier & (in_flight != 1)):
+                with m.Elif(execute.barrier.any() & (unwritten_tiles >= execute.barrier)):
                     m.d.comb += self.barrier_stall.eq(1)
                 with m.Else():
                     m.d.comb += self.job.valid.eq(1)
@@ -144,7 +162,9 @@ class Sequencer(wiring.Component):
         m.d.comb += [
             advance.eq(self.slot_valid),
             self.maximum.eq(execute.maximum),
+            self.raw.eq(execute.raw),
             self.job.payload.prefix.eq(execute.prefix),
+            self.job.payload.raw.eq(execute.raw),
             self.job.payload.output.eq(execute.output),
             self.job.payload.log2_bank_columns.eq(execute.log2_bank_columns),
             self.job.payload.height.eq(execute.output_height),
@@ -156,11 +176,12 @@ class Sequencer(wiring.Component):
         ]
         return m
 
-    def _allow_slot(self, m, in_flight):
-        """A tile's last slot waits for the drain: `columns` cycles after the last one before."""
-        drain_timer = Signal(range(self._config.columns))
+    def _allow_slot(self, m, execute, in_flight):
+        """A tile's last slot waits until the tile before has left the array, a word a cycle."""
+        columns = self._config.columns
+        drain_timer = Signal(range(RAW_WORDS * columns))
         with m.If(self.drain_tile.valid):
-            m.d.sync += drain_timer.eq(self._config.columns - 1)
+            m.d.sync += drain_timer.eq(Mux(execute.raw, RAW_WORDS * columns, columns) - 1)
         with m.Elif(drain_timer.any()):
             m.d.sync += drain_timer.eq(drain_timer - 1)
         drain_free = ~drain_timer.any() & self.parameters_ready & (in_flight == 1)
@@ -252,4 +273,5 @@ class Sequencer(wiring.Component):
             | (execute.parameter_base + config.lanes > config.parameter_depth)
             | (execute.log2_bank_columns > config.log2_columns)
             | ~is_place_valid(execute.output, config)
+            | (execute.raw & (execute.output.log2_stride != 0))
         )

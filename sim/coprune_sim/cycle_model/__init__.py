@@ -37,6 +37,9 @@ def count_cycles(
 ) -> ProgramTiming:
     """Count a program's cycles: those of the RTL, at every layer mark.
 
+    Instructions of two units that complete in one cycle must not both have a mark, as one of them
+    would be held up: in a compiled program only the last EXECUTEs of layers and the last STORE do.
+
     Parameters
     ----------
     program : MachineProgram or Workload

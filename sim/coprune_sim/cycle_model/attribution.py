@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from coprune_hw.contract.instructions import LoadKind, Opcode
+from coprune_hw.contract.instructions import RAW_WORDS, LoadKind, Opcode
 from coprune_hw.contract.program import LayerRecord, MachineProgram
 
 _READ_FROM = {LoadKind.SLOTS: "slot_base", LoadKind.PARAMETERS: "parameter_base"}
@@ -79,7 +79,10 @@ def _attribute_stores(instructions: list[dict], layers: list[int | None]) -> Non
     for index, instruction in enumerate(instructions):
         opcode = instruction["prefix"]["opcode"]
         if opcode == Opcode.EXECUTE:
-            writers.append((instruction["output"], layers[index]))
+            place = instruction["output"]
+            for word in range(RAW_WORDS if instruction["raw"] else 1):
+                base = place["base"] + word * place["plane_words"]
+                writers.append(({**place, "base": base}, layers[index]))
         elif opcode == Opcode.STORE:
             place = instruction["place"]
             layers[index] = next(

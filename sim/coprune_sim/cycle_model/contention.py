@@ -9,7 +9,7 @@ import numpy as np
 
 from coprune_hw.contract.instructions import INSTRUCTION_BITS, LoadKind, Opcode
 from coprune_hw.contract.planes import locate
-from coprune_hw.contract.work import chunks_of, transfer_beats
+from coprune_hw.contract.work import chunks_of, drain_cycles, transfer_beats
 from coprune_hw.gateware.fetch import PREFETCH_INSTRUCTIONS, Fetcher
 from coprune_hw.gateware.load import Loader
 from coprune_hw.gateware.raster_walk import RasterWalk
@@ -158,7 +158,8 @@ def longest_drain_run(workload: Workload) -> int:
             x = (tile_column << log2_bank_columns) + (column & ((1 << log2_bank_columns) - 1))
             bank, _ = locate(execute["output"], execute["row_begin"] + y, x, columns=columns)
             ends = np.flatnonzero(np.diff(bank, append=-1))
-            longest = max(longest, int(np.diff(ends, prepend=-1).max()))
+            run = int(np.diff(ends, prepend=-1).max())
+            longest = max(longest, run * drain_cycles(execute, workload.config) // columns)
     return longest
 
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from coprune_hw.contract.config import AcceleratorConfig
 from coprune_hw.contract.planes import locate
+from coprune_hw.contract.work import drain_cycles
 from coprune_hw.gateware import execute as gateware
 from coprune_hw.gateware.activation_memory import ActivationMemory
 from coprune_hw.gateware.drain import Drain
@@ -88,7 +89,6 @@ class ExecuteUnit:
         self._parameters_latency = Drain.parameters_latency(config, sums_latency=sums_latency)
         # From a slot that begins a block to the cycle in which STORE cannot ask.
         self._block_latency = SlotMemory.LATENCY + ActivationMemory.BLOCKED_LATENCY
-        self._last_slot = -config.columns
         self._drained = -1
         self._completed = -1
         self.ready = 0
@@ -96,28 +96,32 @@ class ExecuteUnit:
 
     def start(self, execute: dict, *, complete: Callable[[int], None]) -> None:
         """Take an instruction now; `complete` is told when it will complete."""
-        columns = self._config.columns
         accepted = self._events.now
         started = accepted + Sequencer.START_LATENCY
         if execute["barrier"]:
-            started = max(started, self._drained + 1)
+            started = max(started, self._tile_written(execute["barrier"] - 1) + 1)
         slots = execute["slot_count"]
         tiles = execute["tile_rows"] * execute["tile_columns"]
-        period = max(slots, columns)
+        draining = drain_cycles(execute, self._config)
+        period = max(slots, draining)
         job_seen = max(started + Drain.JOB_LATENCY, self._completed + 1)
-        first_last = max(
-            started + slots,
-            self._last_slot + columns,
-            self._drained + 1,
-            job_seen + self._parameters_latency,
-        )
+        # That the drain has its parameters means that the tiles before have left, too.
+        first_last = max(started + slots, job_seen + self._parameters_latency)
         times = ExecuteTimes(execute, accepted, started, first_last, tiles, slots, period)
         self.times.append(times)
-        self._last_slot = times.last
-        self._drained = times.last + self._fill + columns - 1
+        self._drained = times.last + self._fill + draining - 1
         self._completed = self._drained + Drain.COMPLETION_LATENCY
         self.ready = times.last + 1
         complete(self._completed)
+
+    def _tile_written(self, later_tiles: int) -> int:
+        """When the last word of the tile was written behind which so many others come; -1: none."""
+        for times in reversed(self.times):
+            if later_tiles < times.tiles:
+                draining = drain_cycles(times.execute, self._config)
+                return times.last - later_tiles * times.period + self._fill + draining - 1
+            later_tiles -= times.tiles
+        return -1
 
     def drains_known_until(self) -> int:
         """First cycle of which `drain_bank` cannot say yet what the drain writes."""
@@ -141,10 +145,11 @@ class ExecuteUnit:
         cycle -= self._fill
         for times in reversed(self.times):
             if times.first_last <= cycle:
-                tile, column = divmod(cycle - times.first_last, times.period)
-                if tile >= times.tiles or column >= columns:
+                tile, word = divmod(cycle - times.first_last, times.period)
+                draining = drain_cycles(times.execute, self._config)
+                if tile >= times.tiles or word >= draining:
                     return None
-                return self._bank(times.execute, tile, column)
+                return self._bank(times.execute, tile, word * columns // draining)
         return None
 
     def reads_block(self, cycle: int) -> bool:

@@ -90,10 +90,10 @@ class ExactSum:
 def prove(layer: Layer, graph: IntegerGraph) -> ExactSum | None:
     """Prove that every sum of a layer, in any order, is exact in float32; None where it may not be.
 
-    A layer that takes a maximum, or whose requantization is wider than the hardware's, has no
-    proof either.
+    A layer that takes a maximum, or gives its sums raw, or whose requantization is wider than the
+    hardware's, has no proof either.
     """
-    if layer.maximum or not _fits_hardware(layer):
+    if layer.maximum or layer.output.raw or not _fits_hardware(layer):
         return None
     terms = _choose_terms(layer, graph)
     bias = layer.bias + (1 << layer.pre_shift >> 1) + sum(term.missing for term in terms)

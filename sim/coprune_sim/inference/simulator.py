@@ -53,7 +53,7 @@ class Simulator:
         images = reference.check_images(self.graph, inputs)
         last = self.graph.layers[-1]
         results = {
-            layer.name: np.empty((len(images), *layer.output.shape), np.int8)
+            layer.name: np.empty((len(images), *layer.output.shape), layer.output.dtype)
             for layer in self.graph.layers
             if keep_layers or layer is last
         }
@@ -62,7 +62,8 @@ class Simulator:
                 batch = from_int8(images[start : start + self.batch_images])
                 for name, output in reference.execute(self.graph, batch, run_layer=self._run_layer):
                     if name in results:
-                        results[name][start : start + len(output)] = to_int8(output).numpy()
+                        values = output if output.dtype == torch.int32 else to_int8(output)
+                        results[name][start : start + len(output)] = values.numpy()
         return results if keep_layers else results[last.name]
 
     def _run_layer(
@@ -114,7 +115,8 @@ class _ReferenceLayer:
         """The layer's output; all tensors are stored images."""
         names = {source.tensor for source in self.layer.sources}
         pixels = {name: to_int8(values[name]).contiguous() for name in names}
-        return from_int8(reference.run_layer(self.layer, self.graph, pixels))
+        output = reference.run_layer(self.layer, self.graph, pixels)
+        return output if self.layer.output.raw else from_int8(output)
 
 
 def _prepare(layer: Layer, graph: IntegerGraph) -> _SummedLayer | _ReferenceLayer:

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from coprune_hw.contract import AcceleratorConfig
-from coprune_hw.contract.parameters import pack_parameters
+from coprune_hw.contract.parameters import IDENTITY, pack_parameters
 from coprune_hw.contract.planes import Placement
 from coprune_hw.contract.program import MachineProgram, Region
 from coprune_sim.cycle_model import count_cycles
@@ -142,7 +142,10 @@ def check_layers(graph: IntegerGraph, *, config: AcceleratorConfig) -> None:
             f"the graph has {len(graph.layers)} layers, but mark_depth is {config.mark_depth}"
         )
     limit = 1 << (config.accumulator_bits - 1)
+    read = {source.tensor for layer in graph.layers for source in layer.sources}
     for layer in graph.layers:
+        if layer.output.raw:
+            _check_raw(layer, is_read=layer.output.name in read)
         for source in layer.sources:
             _check_source(layer, source, tensor=graph.tensor(source.tensor))
         worst = int(sum(worst_sum(source.weight) for source in layer.sources).max())
@@ -208,6 +211,16 @@ def _reads_outside(source: Source, *, image: Tensor, output: Tensor) -> bool:
     return False
 
 
+def _check_raw(layer: Layer, *, is_read: bool) -> None:
+    if is_read:
+        raise ValueError(f"layer {layer.name!r}: only the network's output can be raw")
+    for name, value in IDENTITY.items():
+        if (getattr(layer, name) != value).any():
+            raise ValueError(f"layer {layer.name!r}: {name} of a raw output must be {value}")
+    if (layer.low, layer.high, layer.output.zero) != (-128, 127, 0):
+        raise ValueError(f"layer {layer.name!r}: a raw output must be neither clamped nor shifted")
+
+
 def _check_source(layer: Layer, source: Source, *, tensor: Tensor) -> None:
     outputs, group_inputs = source.weight.shape[:2]
     if outputs != layer.output.channels or group_inputs * source.groups != tensor.channels:
@@ -230,7 +243,7 @@ def _pack_parameters(layer: Layer, *, lanes: int) -> bytes:
 
 def _region(tensor: Tensor, *, config: AcceleratorConfig, compact: bool) -> Region:
     """A tensor's region; a compact one leaves out the channels that fill up a single group."""
-    groups = -(-tensor.channels // config.lanes)
+    groups = tensor.groups(config.lanes)
     pixel_bytes = tensor.channels if compact and groups == 1 else config.lanes
     padding_bytes = -(tensor.height * tensor.width * pixel_bytes) % config.bus_bytes
     return Region(
@@ -242,4 +255,5 @@ def _region(tensor: Tensor, *, config: AcceleratorConfig, compact: bool) -> Regi
         groups=groups,
         pixel_bytes=pixel_bytes,
         padding_bytes=padding_bytes if groups > 1 else 0,
+        raw=tensor.raw,
     )

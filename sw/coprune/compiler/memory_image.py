@@ -201,6 +201,7 @@ def _records(schedule: Schedule, works: Sequence[LayerWork]) -> tuple[LayerRecor
                 channels=work.layer.output.channels,
                 placement=work.output,
                 slots=sum(step.slots for step in executes.values()),
+                raw=work.layer.output.raw,
             )
         )
     return tuple(records)

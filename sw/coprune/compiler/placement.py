@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from coprune_hw.contract import AcceleratorConfig
+from coprune_hw.contract.instructions import RAW_WORDS
 from coprune_hw.contract.planes import Placement
 from coprune_sim.graph import IntegerGraph, Layer, Tensor
 
@@ -89,7 +90,7 @@ def _shape_tensors(
         for log2_bank_columns in range(config.log2_columns + 1):
             placed = {
                 tensor.name: Placement(
-                    groups=-(-tensor.channels // config.lanes),
+                    groups=tensor.groups(config.lanes),
                     height=tensor.height,
                     width=tensor.width,
                     columns=config.columns,
@@ -164,7 +165,8 @@ def _cycles(
     grid = placements[layer.sources[0].tensor]
     rows = -(-layer.output.height // grid.bank_rows)
     columns = -(-layer.output.width // grid.bank_columns)
-    return rows * columns * int(np.maximum(streams.counts, config.columns).sum())
+    draining = config.columns * (RAW_WORDS if layer.output.raw else 1)
+    return rows * columns * int(np.maximum(streams.counts, draining).sum())
 
 
 def _lifetimes(

@@ -12,12 +12,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from coprune_hw.contract import AcceleratorConfig
-from coprune_hw.contract.instructions import LoadKind
+from coprune_hw.contract.instructions import BARRIER_BITS, RAW_WORDS, LoadKind
 from coprune_hw.contract.parameters import PARAMETER_BYTES
 from coprune_hw.contract.planes import Placement
 from coprune_hw.contract.program import Region
 from coprune_hw.contract.slots import SlotStream, slot_bytes
-from coprune_sim.graph import Layer
+from coprune_sim.graph import Layer, Source
 
 from .strips import Strip, plan_strips
 
@@ -184,8 +184,9 @@ def schedule_layers(
 
     A channel tile is one EXECUTE, except for the first of all: it starts when the first rows of the
     input are there, in strips of rows. An EXECUTE has a barrier where it reads what EXECUTEs since
-    the last barrier have written. Overwriting needs none: reads and writes are each in program
-    order, and a write is never ahead of the reads that come before it.
+    the last barrier have written; it does not wait for tiles that its first one does not read.
+    Overwriting needs none: reads and writes are each in program order, and a write is never ahead
+    of the reads that come before it.
 
     Parameters
     ----------
@@ -226,12 +227,13 @@ def schedule_layers(
                 )
             for strip in strips:
                 loads += _load_pixels(strip, region=input_region, placement=input_placement)
-                barrier = bool(reads & unsettled)
-                if barrier:
+                barrier = 0
+                if reads & unsettled:
+                    barrier = 1 + tiles_not_read(work, works[executes[-1].layer], executes[-1])
                     unsettled.clear()
                 fields = _execute_fields(work, tile=tile, strip=strip)
                 fields |= {
-                    "barrier": int(barrier),
+                    "barrier": min(barrier, (1 << BARRIER_BITS) - 1),
                     "slot_base": slots.begin,
                     "slot_count": len(stream),
                     "parameter_base": parameters.begin + (tile - parameter_tile) * config.lanes,
@@ -243,6 +245,56 @@ def schedule_layers(
             unsettled.add(work.layer.output.name)
     stores = _store_output(works[-1], executes=executes, region=output_region)
     return Schedule(loads=tuple(loads), executes=tuple(executes), stores=stores)
+
+
+def tiles_not_read(work: LayerWork, before: LayerWork, execute: ExecuteStep) -> int:
+    """Last tiles of the EXECUTE before that the first tile of a layer does not read.
+
+    Parameters
+    ----------
+    work : LayerWork
+        The layer, which begins with its first tile.
+    before : LayerWork
+        The layer of `execute`.
+    execute : ExecuteStep
+        The last one before the layer.
+    """
+    tiles = execute.fields["tile_rows"] * execute.fields["tile_columns"]
+    written = before.layer.output
+    corners = [
+        [
+            min((min(bank, size) - 1) * source.stride + reach, extent - 1)
+            for bank, size, reach, extent in zip(
+                (work.grid.bank_rows, work.grid.bank_columns),
+                work.layer.output.shape[1:],
+                _reach(source),
+                written.shape[1:],
+                strict=True,
+            )
+        ]
+        for source in work.layer.sources
+        if source.tensor == written.name
+    ]
+    if not corners:
+        return tiles
+    row, column = (max(corner[axis] for corner in corners) for axis in range(2))
+    if row < 0 or column < 0:
+        return tiles
+    tile_row = (row - execute.fields["row_begin"]) // before.grid.bank_rows
+    tile_column = column // before.grid.bank_columns
+    last_read = tile_row * execute.fields["tile_columns"] + tile_column
+    return min(tiles - 1 - last_read, tiles)
+
+
+def _reach(source: Source) -> tuple[int, int]:
+    """How far below and to the right of ``stride`` times an output pixel a source reads."""
+    rows, columns = (
+        (taps - 1) * dilation - padding
+        for taps, dilation, padding in zip(
+            source.weight.shape[2:], source.dilation, source.padding, strict=True
+        )
+    )
+    return rows, columns
 
 
 def interleave(schedule: Schedule, *, lookahead: int) -> Iterator[Step]:
@@ -359,6 +411,7 @@ def _execute_fields(work: LayerWork, *, tile: int, strip: Strip) -> dict:
     layer, grid = work.layer, work.grid
     return {
         "maximum": int(layer.maximum),
+        "raw": int(layer.output.raw),
         "tile_base": strip.first_tile_row * grid.pitch,
         "tile_rows": strip.tile_rows,
         "tile_columns": work.tile_columns,
@@ -369,7 +422,7 @@ def _execute_fields(work: LayerWork, *, tile: int, strip: Strip) -> dict:
         "input_width": grid.plane_width,
         "output_height": layer.output.height,
         "output_width": layer.output.width,
-        "output": work.output.fields(tile),
+        "output": work.output.fields(tile * (RAW_WORDS if layer.output.raw else 1)),
         "pad": work.pad,
         "zero": layer.output.zero,
         "low": layer.low,
@@ -382,12 +435,13 @@ def _store_output(
 ) -> tuple[StoreStep, ...]:
     """One STORE for every channel group, as soon as its EXECUTE has completed."""
     tiles = len(work.streams)
+    groups_of_tile = work.output.groups // tiles
     return tuple(
         StoreStep(
             place=work.output.fields(group),
             window={"row_begin": 0, "rows": region.height, "width": region.width},
             output_offset=group * region.group_bytes,
-            needs_execute=len(executes) - tiles + group,
+            needs_execute=len(executes) - tiles + group // groups_of_tile,
         )
-        for group in range(tiles)
+        for group in range(work.output.groups)
     )

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from coprune.compiler.channel_order import find_orders, reorder
 from coprune.program import Program, compile_graph
 from coprune.results import CosimResult, CycleTable
 from coprune_hw.contract import AcceleratorConfig
@@ -33,10 +34,15 @@ class MatmulProgram:
         Its network is one layer over an image of one row: a pixel is a column of `x`.
     columns : int
         Columns of `x`.
+    row_order, inner_order : int arrays [rows], [inner]
+        The row of the matrix that every output channel of the program is, and the row of `x` that
+        every input channel is.
     """
 
     program: Program
     columns: int
+    row_order: np.ndarray
+    inner_order: np.ndarray
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -96,10 +102,13 @@ class MatmulProgram:
             raise ValueError(
                 f"x must have shape {wanted} or [batch, {wanted[0]}, {wanted[1]}], not {x.shape}"
             )
-        return x.reshape(-1, wanted[0], 1, wanted[1]).astype(np.float32)
+        images = x.reshape(-1, wanted[0], 1, wanted[1])[:, self.inner_order]
+        return images.astype(np.float32)
 
     def _shaped(self, results: np.ndarray, *, like: np.ndarray) -> np.ndarray:
-        return results[0] if like.ndim == 2 else results
+        product = np.empty_like(results)
+        product[:, self.row_order] = results
+        return product[0] if like.ndim == 2 else product
 
 
 def matmul_program(
@@ -108,6 +117,7 @@ def matmul_program(
     columns: int,
     accelerator: AcceleratorConfig,
     scale: float | Sequence[float] | None = None,
+    order: bool = True,
 ) -> MatmulProgram:
     """Compile a matrix for products ``weights @ x``.
 
@@ -123,6 +133,9 @@ def matmul_program(
         Results are ``round(scale * (weights @ x))`` within int8, with one factor or one for every
         row, as `coprune_hw.contract.arithmetic.requantize` rounds them; None gives the exact int32
         sums.
+    order : bool
+        Put rows and columns of the matrix in an order that takes fewer cycles. Arguments and
+        results keep theirs. Takes seconds for large matrices.
 
     Raises
     ------
@@ -149,10 +162,17 @@ def matmul_program(
         **_requantization(matrix, scale),
     )
     graph = IntegerGraph(Tensor("x", inner, 1, columns, scale=1.0, zero=0), (layer,))
+    orders = find_orders(graph, config=accelerator, free_ends=True) if order else {}
+    graph = reorder(graph, orders)
     program = compile_graph(
         graph, accelerator, output_shape=(rows, columns), network=f"{rows} x {inner} product"
     )
-    return MatmulProgram(program, columns)
+    return MatmulProgram(
+        program,
+        columns,
+        row_order=orders.get("product", np.arange(rows)),
+        inner_order=orders.get("x", np.arange(inner)),
+    )
 
 
 def _dense(weights: Any) -> np.ndarray:

@@ -15,6 +15,7 @@ import numpy as np
 
 from coprune_hw.contract import AcceleratorConfig
 from coprune_hw.contract.arithmetic import WEIGHT_MAX
+from coprune_hw.contract.instructions import RAW_WORDS
 from coprune_hw.contract.slots import slot_bytes
 from coprune_sim.graph import IntegerGraph, Layer, Source, Tensor
 
@@ -72,8 +73,11 @@ def find_orders(
     config: AcceleratorConfig,
     skip_zeros: bool = True,
     sweeps: int | None = None,
+    free_ends: bool = False,
 ) -> Orders:
     """Find the orders that `order_channels` uses; empty if none is better than the given ones.
+
+    With `free_ends` the input's and the output's channels are ordered as well.
 
     First output channels that need slots in the same blocks are put together, tensor by tensor.
     What follows is simulated annealing with heat-bath steps (Geman and Geman, 1984): two groups of
@@ -87,7 +91,7 @@ def find_orders(
     if cycles < cheapest:
         cheapest, best = cycles, aligned
     if skip_zeros:
-        balanced = _Search(graph, orders=best, config=config).run(sweeps)
+        balanced = _Search(graph, orders=best, config=config, free_ends=free_ends).run(sweeps)
         cycles = estimate_cycles(reorder(graph, balanced), config=config, skip_zeros=True)
         if cycles < cheapest:
             best = balanced
@@ -173,7 +177,7 @@ class _Price:
     """Cycles that a channel tile takes for its slots: to compute or to load, whichever is more."""
 
     pixel_tiles: int
-    columns: int
+    drain_cycles: int
     load_cycles: float
 
     @classmethod
@@ -184,7 +188,7 @@ class _Price:
             pixel_tiles=min(
                 -(-height // rows) * -(-width // (config.columns // rows)) for rows in shapes
             ),
-            columns=config.columns,
+            drain_cycles=config.columns * (RAW_WORDS if layer.output.raw else 1),
             load_cycles=slot_bytes(config.lanes) / config.bus_bytes,
         )
 
@@ -194,7 +198,7 @@ class _Price:
         return max(self.pixel_tiles, self.load_cycles)
 
     def __call__(self, slots: np.ndarray) -> np.ndarray:
-        computing = self.pixel_tiles * np.maximum(slots, self.columns)
+        computing = self.pixel_tiles * np.maximum(slots, self.drain_cycles)
         return np.maximum(computing, self.load_cycles * slots)
 
 
@@ -272,7 +276,7 @@ class _Atom:
     channels: dict[str, int]
 
 
-def _movable_atoms(graph: IntegerGraph) -> dict[tuple[str, ...], list[_Atom]]:
+def _movable_atoms(graph: IntegerGraph, *, free_ends: bool) -> dict[tuple[str, ...], list[_Atom]]:
     """Group the channels that may change their order into atoms, by the tensors that these span."""
     first, total = {}, 0
     for tensor in _tensors(graph):
@@ -289,8 +293,9 @@ def _movable_atoms(graph: IntegerGraph) -> dict[tuple[str, ...], list[_Atom]]:
     def fix(tensor: Tensor) -> None:
         fixed[first[tensor.name] : first[tensor.name] + tensor.channels] = True
 
-    fix(graph.input)
-    fix(graph.output)
+    if not free_ends:
+        fix(graph.input)
+        fix(graph.output)
     for layer in graph.layers:
         for source in layer.sources:
             tensor = graph.tensor(source.tensor)
@@ -449,7 +454,9 @@ class _Search:
     config : AcceleratorConfig
     """
 
-    def __init__(self, graph: IntegerGraph, *, orders: Orders, config: AcceleratorConfig) -> None:
+    def __init__(
+        self, graph: IntegerGraph, *, orders: Orders, config: AcceleratorConfig, free_ends: bool
+    ) -> None:
         self._lanes = config.lanes
         self._random = np.random.default_rng(0)
         self._positions = {
@@ -462,7 +469,9 @@ class _Search:
             )
             if layer.reads
         ]
-        self._kinds = [self._bundles(atoms) for atoms in _movable_atoms(graph).values()]
+        self._kinds = [
+            self._bundles(atoms) for atoms in _movable_atoms(graph, free_ends=free_ends).values()
+        ]
 
     def run(self, sweeps: int | None) -> Orders:
         """Search, and return the orders found."""

@@ -45,11 +45,17 @@ class _Constants:
     value: np.ndarray
 
     def as_bias(self, source: Source, *, tensor: Tensor, layer: Layer) -> np.ndarray:
-        """Which channels are constant for a reader, what it reads outside the image included."""
-        pad = -ACTIVATION_REACH if layer.maximum else tensor.zero
+        """Which channels are constant for a reader, what it reads outside the image included.
+
+        A raw output has no bias: for it only zeros are.
+        """
+        foldable = self.known
+        if layer.output.raw:
+            foldable = foldable & (self.value == 0)
         if _reads_outside(source, tensor=tensor, output=layer.output):
-            return self.known & (self.value == pad)
-        return self.known
+            pad = -ACTIVATION_REACH if layer.maximum else tensor.zero
+            foldable = foldable & (self.value == pad)
+        return foldable
 
 
 def _find_constants(graph: IntegerGraph) -> dict[str, _Constants]:

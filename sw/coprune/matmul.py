@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 
-from coprune.compiler.channel_order import find_orders, reorder
 from coprune.program import Program, compile_graph
 from coprune.results import CosimResult, CycleTable
 from coprune_hw.contract import AcceleratorConfig
@@ -16,7 +15,6 @@ from coprune_hw.contract.arithmetic import fixed_point
 from coprune_hw.contract.parameters import IDENTITY
 from coprune_sim.cycle_model import MemoryModel
 from coprune_sim.graph import IntegerGraph, Layer, Source, Tensor
-from coprune_sim.reference import worst_sum
 
 MOST_COLUMNS = 2047
 """Pixels in a row of an image."""
@@ -145,6 +143,9 @@ def matmul_program(
         `weights` are no matrix, `columns` or `scale` are out of range, or the product does not fit
         the accelerator: the message says what is too small.
     """
+    # The compiler takes seconds to import, as PyTorch does.
+    from coprune.compiler.channel_order import find_orders, reorder
+
     matrix = _dense(weights)
     if not 1 <= columns <= MOST_COLUMNS:
         raise ValueError(
@@ -196,6 +197,8 @@ def _requantization(
     rows = len(matrix)
     if scale is None:
         return {name: np.full(rows, value) for name, value in IDENTITY.items()}
+    from coprune_sim.reference import worst_sum
+
     scales = np.asarray(scale, np.float64)
     if scales.shape not in ((), (rows,)):
         raise ValueError(f"scale must be one number or {rows}, not of shape {scales.shape}")

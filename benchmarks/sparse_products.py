@@ -1,4 +1,8 @@
-"""Print the cycles of sparse products over their floor, and check them against scipy.sparse."""
+"""Print the cycles of sparse products over their floors, and check them against scipy.sparse.
+
+Over what the multipliers need for non-zeros times columns, and over what multipliers or bus need:
+for small matrices the bus, which brings the right-hand side and takes the int32 results.
+"""
 
 import argparse
 from dataclasses import replace
@@ -26,7 +30,7 @@ def main() -> None:
     accelerator = replace(
         coprune.AcceleratorConfig.find(arguments.config), activation_depth=ACTIVATION_DEPTH
     )
-    print(f"{accelerator.name}, {arguments.columns} columns: cycles, and over the floor")
+    print(f"{accelerator.name}, {arguments.columns} columns: cycles (over multipliers, over floor)")
     for size in SIZES:
         for density in DENSITIES:
             for name, skew in SKEWS.items():
@@ -59,7 +63,9 @@ def show(
         if not np.array_equal(product.simulate(x), expected):
             raise RuntimeError(f"{name} {matrix.shape}: the product differs from scipy's")
         total = product.cycles().total
-        figures.append(f"{total.cycles:7,} {total.cycles / total.compute_floor_cycles:6.2f}")
+        multipliers = total.cycles / total.compute_floor_cycles
+        floor = total.cycles / total.floor_cycles
+        figures.append(f"{total.cycles:7,} ({multipliers:6.2f}, {floor:5.2f})")
     density = np.count_nonzero(matrix) / matrix.size
     size = f"{matrix.shape[0]} x {matrix.shape[1]}"
     print(

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from coprune.program import Program, compile_graph
+from coprune.program import Program, compile_graph, count_cycles
 from coprune.results import CosimResult, CycleTable
 from coprune_hw.contract import AcceleratorConfig
 from coprune_hw.contract.arithmetic import fixed_point
@@ -132,8 +132,8 @@ def matmul_program(
         row, as `coprune_hw.contract.arithmetic.requantize` rounds them; None gives the exact int32
         sums.
     order : bool
-        Put rows and columns of the matrix in an order that takes fewer cycles. Arguments and
-        results keep theirs. Takes seconds for large matrices.
+        Put rows and columns of the matrix in an order that takes fewer cycles, if one is found.
+        Arguments and results keep theirs. Takes seconds for large matrices.
 
     Raises
     ------
@@ -163,8 +163,13 @@ def matmul_program(
         **_requantization(matrix, scale),
     )
     graph = IntegerGraph(Tensor("x", inner, 1, columns, scale=1.0, zero=0), (layer,))
-    orders = find_orders(graph, config=accelerator, free_ends=True) if order else {}
-    graph = reorder(graph, orders)
+    orders = {}
+    if order:
+        found = find_orders(graph, config=accelerator, free_ends=True)
+        ordered = reorder(graph, found)
+        given, other = (count_cycles(each, accelerator).total.cycles for each in (graph, ordered))
+        if other < given:
+            graph, orders = ordered, found
     program = compile_graph(
         graph, accelerator, output_shape=(rows, columns), network=f"{rows} x {inner} product"
     )

@@ -58,7 +58,10 @@ class LayerTiming:
     marks : dict
         What the RTL's counters of that name (`coprune_hw.contract.registers.COUNTERS`) show at
         this layer's mark.
-    slots, tiles : int
+    slots : int
+        Slots issued between the two marks. A layer may begin while the last words of the one before
+        are on their way, so a few are the next layer's, and a few of its own come before.
+    tiles : int
     drain_bound_tiles : int
         Tiles with fewer slots than the drain takes cycles.
     waits : dict

@@ -366,4 +366,5 @@ def test_follows_the_system_to_dark_colours(sparse, open_report):
     dark, drawn = page.evaluate(background), page.evaluate(read_picture)
     page.emulate_media(color_scheme="light")
     assert page.evaluate(background) != dark
-    assert page.evaluate(read_picture) != drawn
+    # The page draws anew when it is told of the change; this fails where it never does.
+    page.wait_for_function(f"drawn => {read_picture} !== drawn", arg=drawn, timeout=5000)

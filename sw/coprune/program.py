@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from torch import nn
     from torch.export import ExportedProgram
 
-    from coprune.compiler.onnx_frontend import OnnxNetwork
+    from coprune.compiler.onnx.frontend import OnnxNetwork
     from coprune_sim.cosim.runner import CosimRun
     from coprune_sim.cosim.waveform import Trace
     from coprune_sim.inference import Simulator
@@ -78,7 +78,7 @@ def compile(
 
     name = type(model).__name__
     if not isinstance(model, nn.Module | ExportedProgram):
-        from coprune.compiler.onnx_frontend import lower_onnx
+        from coprune.compiler.onnx.frontend import lower_onnx
 
         model = lower_onnx(model)
         name = model.name

@@ -10,8 +10,8 @@ from torch import nn
 
 import coprune
 from coprune.compiler.float_graph import evaluate
-from coprune.compiler.onnx_frontend import lower_onnx
-from coprune.compiler.onnx_graph import UnsupportedNodeError
+from coprune.compiler.onnx.frontend import lower_onnx
+from coprune.compiler.onnx.nodes import UnsupportedNodeError
 from coprune.data import cifar10
 from coprune.quantize import quantize
 from coprune.zoo import resnet20

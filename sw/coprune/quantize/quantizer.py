@@ -15,7 +15,7 @@ from torch.export import ExportedProgram
 from coprune.compiler.expressions import unique_name
 from coprune.compiler.float_graph import FloatGraph, FloatLayer, FloatSource, FloatTensor
 from coprune.compiler.frontend import export, lower
-from coprune.compiler.onnx_scheme import Scheme
+from coprune.compiler.onnx.scheme import Scheme
 from coprune.quantize.accumulator import (
     Accumulator,
     common_scale,
@@ -33,7 +33,7 @@ from coprune_sim.reference import ACTIVATION_REACH, worst_sum
 if TYPE_CHECKING:
     import onnx
 
-    from coprune.compiler.onnx_frontend import OnnxNetwork
+    from coprune.compiler.onnx.frontend import OnnxNetwork
 
 FINEST_STEP = 2.0**-24
 """Smallest accumulator step in output steps: finer ones change nothing, and dead channels with
@@ -65,7 +65,7 @@ def quantize(
     ----------
     model : nn.Module, ExportedProgram, or ONNX as path, onnx.ModelProto or OnnxNetwork
         In evaluation mode, with one float32 input [N, C, H, W]. See `coprune.compiler.frontend`
-        and `coprune.compiler.onnx_frontend` for what it may consist of. What a quantized ONNX
+        and `coprune.compiler.onnx.frontend` for what it may consist of. What a quantized ONNX
         network says about scales and zero points holds.
     calibration : sequence of float32 tensors [N, C, H, W]
         Batches of typical inputs, preprocessed as the network expects them; some hundred images.
@@ -485,7 +485,7 @@ def _lower(
         return lower(export(model, image=_image_shape(calibration))), NOTHING_GIVEN
     if isinstance(model, ExportedProgram):
         return lower(model), NOTHING_GIVEN
-    from coprune.compiler.onnx_frontend import lower_onnx
+    from coprune.compiler.onnx.frontend import lower_onnx
 
     network = lower_onnx(model)
     return network.graph, network.scheme

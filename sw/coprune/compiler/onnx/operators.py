@@ -3,155 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
 from onnx import helper
 
-from coprune.compiler.expressions import Expression, GraphBuilder, Sum, UnsupportedError, View
-from coprune.compiler.onnx_graph import FLOATS, Constant, OnnxNode
-from coprune.compiler.onnx_scheme import Scheme
-from coprune.compiler.operators import ADVICE, LOWERINGS, Call
+from coprune.compiler.expressions import Expression, UnsupportedError
+from coprune.compiler.operators import ADVICE
+
+from .call import OnnxCall
+from .graph import FLOATS
+from .window import Window, from_last_axis, pad_unevenly
 
 _ENDLESS = 2**31 - 1
 """The end of a slice that exporters write where they mean all the rest."""
-
-
-@dataclass(frozen=True, eq=False)
-class OnnxCall:
-    """One use of an ONNX operator.
-
-    Parameters
-    ----------
-    node : OnnxNode
-    operands : tuple of Expression, Constant or None
-        None where the file leaves one out.
-    operand_shape : tuple of int
-        Of the first operand that is an activation, without the batch axis.
-    shapes : tuple of tuple of int
-        Of the results, without the batch axis.
-    builder : GraphBuilder
-    scheme : Scheme
-        Takes the scales of weights.
-    """
-
-    node: OnnxNode
-    operands: tuple[Expression | Constant | None, ...]
-    operand_shape: tuple[int, ...]
-    shapes: tuple[tuple[int, ...], ...]
-    builder: GraphBuilder
-    scheme: Scheme
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """Of the first result."""
-        return self.shapes[0]
-
-    @property
-    def name(self) -> str:
-        """The node's name."""
-        return self.node.name
-
-    def attribute(self, name: str, default: Any = None) -> Any:
-        """Return an attribute's value."""
-        return self.node.attributes.get(name, default)
-
-    def expression(self, index: int) -> Expression:
-        """Return an operand that must be an activation."""
-        value = self._operand(index)
-        if not isinstance(value, View | Sum):
-            raise UnsupportedError(f"operand {index} must be computed from the input")
-        return value
-
-    def constant(self, index: int) -> np.ndarray | None:
-        """Return an operand that must be a constant, or None where there is none."""
-        value = self._operand(index)
-        if value is None:
-            return None
-        if not isinstance(value, Constant):
-            raise UnsupportedError(f"operand {index} must be a constant")
-        return value.value
-
-    def parameter(self, index: int) -> torch.Tensor:
-        """Return a constant of real numbers.
-
-        Raises
-        ------
-        ValueError
-            It holds NaN or infinity.
-        """
-        value = self.constant(index)
-        if value is None:
-            raise UnsupportedError(f"operand {index} must be there")
-        real = torch.from_numpy(np.array(value, np.float64))
-        if not real.isfinite().all():
-            raise ValueError(f"constant {self._operand(index).name!r} holds NaN or infinity")
-        return real
-
-    def optional_parameter(self, index: int) -> torch.Tensor | None:
-        """Return a constant of real numbers, or None where there is none."""
-        return None if self._operand(index) is None else self.parameter(index)
-
-    def value(self, index: int) -> Expression | torch.Tensor:
-        """Return an operand of either kind."""
-        if isinstance(self._operand(index), Constant):
-            return self.parameter(index)
-        return self.expression(index)
-
-    def integers(self, index: int, attribute: str) -> list[int] | None:
-        """Return what newer opsets have as an operand, and older ones as an attribute."""
-        value = self.constant(index)
-        if value is None:
-            value = self.attribute(attribute)
-        return None if value is None else [int(each) for each in np.reshape(value, -1)]
-
-    def weight(self, index: int, *, outputs_axis: int) -> torch.Tensor:
-        """Return weights, and note what one of their steps stands for if the file quantizes them.
-
-        Parameters
-        ----------
-        index : int
-        outputs_axis : int
-            The axis of output channels.
-        """
-        weight = self.parameter(index)
-        operand = self._operand(index)
-        if operand.scale is not None:
-            outputs = weight.shape[outputs_axis]
-            if len(operand.scale) > 1 and operand.axis != outputs_axis:
-                raise UnsupportedError(
-                    f"weights {operand.name!r} have a scale for each index of axis "
-                    f"{operand.axis}, but it must be the output channels' axis {outputs_axis}"
-                )
-            self.scheme.weight_scales[self.name] = np.broadcast_to(operand.scale, (outputs,))
-        return weight
-
-    def lower(
-        self,
-        operation: str,
-        /,
-        *,
-        shape: tuple[int, ...] | None = None,
-        operand_shape: tuple[int, ...] | None = None,
-        **arguments: Any,
-    ) -> Expression | list[Expression]:
-        """Lower as a PyTorch operator, from the node's operand to its result if not said."""
-        call = Call(
-            operation=operation,
-            name=self.name,
-            arguments=arguments,
-            shape=self.shape if shape is None else shape,
-            operand_shape=self.operand_shape if operand_shape is None else operand_shape,
-            builder=self.builder,
-        )
-        return LOWERINGS[operation](call)
-
-    def _operand(self, index: int) -> Expression | Constant | None:
-        return self.operands[index] if index < len(self.operands) else None
-
-
 Mapping = Callable[[OnnxCall], Expression | Sequence[Expression]]
 
 
@@ -159,7 +24,7 @@ def map_convolution(call: OnnxCall) -> Expression:
     """Conv along one or two axes."""
     weight = call.weight(1, outputs_axis=0)
     window = Window.of(call, kernel=weight.shape[2:])
-    value, operand_shape, padding = _pad_unevenly(call, window)
+    value, operand_shape, padding = pad_unevenly(call, window)
     return call.lower(
         f"conv{len(window.kernel)}d",
         operand_shape=operand_shape,
@@ -315,7 +180,7 @@ def map_average_pool(call: OnnxCall) -> Expression:
     counted = bool(call.attribute("count_include_pad", 0))
     if not window.even and not counted:
         raise UnsupportedError("count_include_pad must be 1 where pads differ from side to side")
-    value, operand_shape, padding = _pad_unevenly(call, window)
+    value, operand_shape, padding = pad_unevenly(call, window)
     return call.lower(
         f"avg_pool{len(window.kernel)}d",
         operand_shape=operand_shape,
@@ -364,7 +229,7 @@ def map_pad(call: OnnxCall) -> Expression:
     return call.lower(
         "pad",
         self=call.expression(0),
-        pad=_from_last_axis(before, after),
+        pad=from_last_axis(before, after),
         mode=call.attribute("mode", "constant"),
         value=0.0 if value is None or not value.numel() else float(value),
     )
@@ -493,7 +358,6 @@ MAPPINGS: dict[str, Mapping] = {
     "Identity": map_unchanged,
 }
 """The supported operators; QuantizeLinear and DequantizeLinear are the front end's own."""
-
 _UNQUANTIZED = "export the network in the QDQ form, with QuantizeLinear and DequantizeLinear"
 _ADVICE = {
     **dict.fromkeys(
@@ -516,69 +380,6 @@ def explain_missing(operator: str, *, others: Sequence[str]) -> str:
     """Say what to do about an operator without a mapping, and which there are."""
     supported = f"supported are {', '.join((*MAPPINGS, *others))}"
     return f"{_ADVICE[operator]}; {supported}" if operator in _ADVICE else supported
-
-
-@dataclass(frozen=True)
-class Window:
-    """How a kernel moves over an image of one or two axes; `before` and `after` are zeros."""
-
-    kernel: tuple[int, ...]
-    stride: tuple[int, ...]
-    dilation: tuple[int, ...]
-    before: tuple[int, ...]
-    after: tuple[int, ...]
-
-    @classmethod
-    def of(cls, call: OnnxCall, *, kernel: Sequence[int]) -> Window:
-        """The window of a convolution or pooling, with its automatic padding worked out."""
-        axes = len(kernel)
-        if axes not in (1, 2) or len(call.operand_shape) != 1 + axes:
-            raise UnsupportedError(
-                f"its window must have 1 or 2 axes, as its image, not {axes} over an image of "
-                f"{list(call.operand_shape)}"
-            )
-        stride = tuple(call.attribute("strides", (1,) * axes))
-        dilation = tuple(call.attribute("dilations", (1,) * axes))
-        padding = tuple(call.attribute("pads", (0,) * 2 * axes))
-        mode = call.attribute("auto_pad", "NOTSET")
-        if mode == "VALID":
-            padding = (0,) * 2 * axes
-        elif mode != "NOTSET":
-            missing = [
-                max(0, (output - 1) * step + (size - 1) * apart + 1 - image)
-                for output, step, size, apart, image in zip(
-                    call.shape[1:], stride, kernel, dilation, call.operand_shape[1:], strict=True
-                )
-            ]
-            less, more = [size // 2 for size in missing], [-(-size // 2) for size in missing]
-            padding = (*less, *more) if mode == "SAME_UPPER" else (*more, *less)
-        return cls(tuple(kernel), stride, dilation, padding[:axes], padding[axes:])
-
-    @property
-    def even(self) -> bool:
-        """As many zeros on either side."""
-        return self.before == self.after
-
-
-def _pad_unevenly(
-    call: OnnxCall, window: Window
-) -> tuple[Expression, tuple[int, ...], tuple[int, ...]]:
-    """The operand, its shape, and the padding that is left to do, the same on either side."""
-    value = call.expression(0)
-    if window.even:
-        return value, call.operand_shape, window.before
-    channels, *image = call.operand_shape
-    sizes = zip(image, window.before, window.after, strict=True)
-    shape = (channels, *(sum(each) for each in sizes))
-    pad = _from_last_axis(window.before, window.after)
-    value = call.lower("pad", shape=shape, self=value, pad=pad, mode="constant", value=0.0)
-    return value, shape, (0,) * len(image)
-
-
-def _from_last_axis(before: Sequence[int], after: Sequence[int]) -> list[int]:
-    """Pads in PyTorch's order."""
-    pairs = list(zip(before, after, strict=True))
-    return [size for pair in reversed(pairs) for size in pair]
 
 
 def _two(call: OnnxCall) -> tuple[Expression | torch.Tensor, Expression | torch.Tensor]:

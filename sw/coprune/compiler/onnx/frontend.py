@@ -16,9 +16,12 @@ from coprune.compiler.expressions import (
     View,
 )
 from coprune.compiler.float_graph import FloatGraph, FloatTensor
-from coprune.compiler.onnx_graph import OnnxGraph, OnnxNode, UnsupportedNodeError, load, read
-from coprune.compiler.onnx_operators import MAPPINGS, OnnxCall, explain_missing
-from coprune.compiler.onnx_scheme import Scheme
+
+from .call import OnnxCall
+from .graph import OnnxGraph, load, read
+from .nodes import OnnxNode, UnsupportedNodeError
+from .operators import MAPPINGS, explain_missing
+from .scheme import Scheme
 
 QUANTIZE, DEQUANTIZE = "QuantizeLinear", "DequantizeLinear"
 _ADDING = frozenset({"Add", "Sum"})

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import onnx
@@ -16,91 +14,15 @@ from onnx.reference import ReferenceEvaluator
 
 from coprune.compiler.expressions import UnsupportedError, unique_name
 
+from .constants import ROUNDINGS, Constant
+from .nodes import DOMAINS, OnnxNode, UnsupportedNodeError
+
 OLDEST_OPSET = 11
 FLOATS = (TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.DOUBLE, TensorProto.BFLOAT16)
 _EXAMPLE_IMAGES = 2
 """Images in a batch whose size the file leaves open: with one, batch and channels look alike."""
 _LARGEST_ARGUMENT = 64
 """Values in a constant that shapes may depend on: sizes, axes, pads."""
-_DOMAINS = ("", "ai.onnx")
-
-
-class UnsupportedNodeError(ValueError):
-    """The network has a node that the accelerator has no counterpart for.
-
-    Parameters
-    ----------
-    node : OnnxNode
-    reason : str
-    """
-
-    def __init__(self, node: OnnxNode, *, reason: str):
-        super().__init__(
-            f"operator {node.operator} (node {node.name!r}, output {node.outputs[0]!r}) is not "
-            f"supported: {reason}"
-        )
-        self.node = node.name
-        self.operator = node.operator
-
-
-@dataclass(frozen=True)
-class OnnxNode:
-    """One node.
-
-    Parameters
-    ----------
-    name : str
-        Unique; the name of its first output where the file has none.
-    proto : onnx.NodeProto
-    """
-
-    name: str
-    proto: onnx.NodeProto
-
-    @property
-    def operator(self) -> str:
-        """The operator's type, with its domain where that is not ONNX's own."""
-        domain = self.proto.domain
-        return self.proto.op_type if domain in _DOMAINS else f"{domain}.{self.proto.op_type}"
-
-    @property
-    def inputs(self) -> Sequence[str]:
-        """Names of the values that it reads; empty ones are left out."""
-        return self.proto.input
-
-    @property
-    def outputs(self) -> Sequence[str]:
-        """Names of its results."""
-        return self.proto.output
-
-    @cached_property
-    def attributes(self) -> dict[str, Any]:
-        """Values by name, without defaults."""
-        values = {each.name: helper.get_attribute_value(each) for each in self.proto.attribute}
-        return {
-            name: value.decode() if isinstance(value, bytes) else value
-            for name, value in values.items()
-        }
-
-
-@dataclass(frozen=True, eq=False)
-class Constant:
-    """A value that does not depend on the network's input.
-
-    Parameters
-    ----------
-    name : str
-    value : array
-    scale : float64 array [1] or [size of `axis`], or None
-        What one step stands for, if the value was dequantized.
-    axis : int
-        Along which the scale varies.
-    """
-
-    name: str
-    value: np.ndarray
-    scale: np.ndarray | None = None
-    axis: int = 0
 
 
 @dataclass(frozen=True, eq=False)
@@ -219,7 +141,7 @@ class _Reader:
 
     def visit(self, node: OnnxNode) -> OnnxNode | None:
         """Infer the types of a node's results; return it unless they are constants."""
-        if node.proto.domain not in _DOMAINS:
+        if node.proto.domain not in DOMAINS:
             raise UnsupportedNodeError(node, reason="it is not one of ONNX's own operators")
         constants = self._fold(node)
         if constants is None:
@@ -244,9 +166,9 @@ class _Reader:
         if not known or any(each.type == each.GRAPH for each in node.proto.attribute):
             return None
         try:
-            if node.operator in _ROUNDINGS:
+            if node.operator in ROUNDINGS:
                 operands = [self.constants.get(name) for name in node.inputs]
-                return {node.outputs[0]: _ROUNDINGS[node.operator](node, operands)}
+                return {node.outputs[0]: ROUNDINGS[node.operator](node, operands)}
             return self._evaluate(node, {name: self.constants[name] for name in names})
         except UnsupportedError as error:
             raise UnsupportedNodeError(node, reason=str(error)) from error
@@ -309,66 +231,6 @@ class _Reader:
             self.types[name] = types[name]
 
 
-def quantize(node: OnnxNode, operands: Sequence[Constant | None]) -> Constant:
-    """Quantize a constant, as exporters do that keep weights in float."""
-    real, scale, zero = (*operands, None)[:3]
-    kind = np.dtype(np.uint8) if zero is None else zero.value.dtype
-    _check_steps(node, real, kind)
-    _, spread = _along(node, real.value)
-    offset = 0 if zero is None else _spread(zero.value.astype(np.int64), spread)
-    steps = np.rint(real.value.astype(np.float32) / _spread(scale.value, spread)) + offset
-    limits = np.iinfo(kind)
-    return Constant(real.name, steps.clip(limits.min, limits.max).astype(kind))
-
-
-def dequantize(node: OnnxNode, operands: Sequence[Constant | None]) -> Constant:
-    """Dequantize a constant exactly: weights, or a bias.
-
-    Raises
-    ------
-    UnsupportedError
-        The scheme of weights is not one that the hardware has.
-    """
-    steps, scale, zero = (*operands, None)[:3]
-    value, name = steps.value, steps.name
-    _check_steps(node, steps, value.dtype)
-    scales = np.asarray(scale.value, np.float64)
-    if not (np.isfinite(scales).all() and (scales > 0).all()):
-        raise UnsupportedError(f"weights {name!r} have a scale that is not positive and finite")
-    offset = np.zeros(1, np.int64) if zero is None else zero.value.astype(np.int64)
-    symmetric = 128 if value.dtype == np.uint8 else 0
-    if value.ndim > 1 and (offset != symmetric).any():
-        raise UnsupportedError(
-            f"weights {name!r} are asymmetric, but their {value.dtype} zero points must be "
-            f"{symmetric}"
-        )
-    axis, spread = _along(node, value)
-    real = (value.astype(np.int64) - _spread(offset, spread)) * _spread(scales, spread)
-    return Constant(node.outputs[0], real, scales.reshape(-1), axis)
-
-
-_ROUNDINGS = {"QuantizeLinear": quantize, "DequantizeLinear": dequantize}
-
-
-def _check_steps(node: OnnxNode, constant: Constant, kind: np.dtype) -> None:
-    if node.attributes.get("block_size", 0):
-        raise UnsupportedError(
-            f"weights {constant.name!r} have a scale for each block, not each channel"
-        )
-    if kind not in (np.int8, np.uint8, np.int32):
-        raise UnsupportedError(f"weights {constant.name!r} are {kind}, but must be int8")
-
-
-def _along(node: OnnxNode, value: np.ndarray) -> tuple[int, list[int]]:
-    """The axis of scales, and the shape that spreads them along it."""
-    axis = node.attributes.get("axis", 1) % max(value.ndim, 1)
-    return axis, [-1 if index == axis else 1 for index in range(value.ndim)]
-
-
-def _spread(numbers: np.ndarray, shape: Sequence[int]) -> np.ndarray:
-    return np.reshape(numbers, shape if np.size(numbers) > 1 else [1] * len(shape))
-
-
 def _named(protos: Sequence[onnx.NodeProto]) -> list[OnnxNode]:
     nodes, taken = [], set()
     for proto in protos:
@@ -411,7 +273,7 @@ def _input_type(value: onnx.ValueInfoProto) -> onnx.TypeProto:
 
 
 def _opset(model: onnx.ModelProto) -> int:
-    versions = [each.version for each in model.opset_import if each.domain in _DOMAINS]
+    versions = [each.version for each in model.opset_import if each.domain in DOMAINS]
     return max(versions, default=1)
 
 

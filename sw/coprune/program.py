@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from torch.export import ExportedProgram
 
     from coprune.compiler.onnx.frontend import OnnxNetwork
-    from coprune_sim.cosim.runner import CosimRun
+    from coprune_sim.cosim.result import CosimRun
     from coprune_sim.cosim.waveform import Trace
     from coprune_sim.inference import Simulator
 

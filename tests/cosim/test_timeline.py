@@ -9,6 +9,7 @@ from coprune_hw.contract.instructions import LoadKind, Opcode
 from coprune_hw.contract.registers import State
 from coprune_sim.chrome_trace import chrome_trace
 from coprune_sim.cosim import runner
+from coprune_sim.cosim.result import CosimImage
 
 from ..end_to_end.comparison import Case, make_case
 from ..end_to_end.configurations import SMALL
@@ -30,7 +31,7 @@ def prepare(network: str) -> Case:
 
 
 @cache
-def run_rtl(network: str, run: str) -> runner.CosimImage:
+def run_rtl(network: str, run: str) -> CosimImage:
     return RUNS[run](prepare(network)).images[0]
 
 

@@ -8,6 +8,7 @@ from itertools import pairwise
 import pytest
 
 from coprune_sim.cosim import runner
+from coprune_sim.cosim.result import CosimRun
 from coprune_sim.cosim.waveform import CYCLE_NS, Trace, list_units, mark_traced
 
 from ..end_to_end.comparison import Case, assert_rtl_equal, make_case
@@ -32,7 +33,7 @@ def prepare() -> Case:
 
 
 @cache
-def run_traced(unit: str | None = None) -> runner.CosimRun:
+def run_traced(unit: str | None = None) -> CosimRun:
     """Two images, of which the first is traced."""
     case = prepare()
     return runner.run(case.machine, [case.pixels, ~case.pixels], trace=Trace(unit, BEGIN, END))

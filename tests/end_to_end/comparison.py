@@ -10,7 +10,7 @@ from coprune_hw.contract import AcceleratorConfig
 from coprune_hw.contract.program import MachineProgram, collect_layers
 from coprune_hw.contract.registers import COUNTERS, State
 from coprune_sim import reference
-from coprune_sim.cosim.runner import CosimImage
+from coprune_sim.cosim.result import CosimImage
 from coprune_sim.cycle_model import MemoryModel, ProgramTiming, count_cycles
 from coprune_sim.graph import IntegerGraph
 

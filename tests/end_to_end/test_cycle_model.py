@@ -13,6 +13,7 @@ from coprune.quantize import quantize
 from coprune_hw.contract import AcceleratorConfig
 from coprune_hw.contract.program import MachineProgram
 from coprune_sim.cosim import runner
+from coprune_sim.cosim.result import CosimImage
 from coprune_sim.cycle_model import MemoryModel, Pauses, bound_cycles, count_cycles
 from coprune_sim.graph import IntegerGraph
 
@@ -32,7 +33,7 @@ PRESETS = ("8x8", "16x8", "16x16")
 BUSES = (64, 128)
 
 
-def measure(program: MachineProgram, *, latency: int) -> runner.CosimImage:
+def measure(program: MachineProgram, *, latency: int) -> CosimImage:
     return runner.run_cpp(program, [no_pixels(program)], latency=latency).images[0]
 
 

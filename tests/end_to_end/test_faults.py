@@ -18,6 +18,7 @@ from coprune_hw.contract.registers import ErrorCode, State
 from coprune_hw.contract.slots import pack_slots, slot_bytes, unpack_slots
 from coprune_sim import machine
 from coprune_sim.cosim import runner
+from coprune_sim.cosim.result import CosimImage
 
 from ..graphs import GraphBuilder, residual_graph
 from .comparison import Case, assert_layers_equal, assert_rtl_equal, make_case
@@ -59,13 +60,13 @@ def put(program: MachineProgram, offset: int, content: bytes) -> MachineProgram:
     return replace(program, image=image)
 
 
-def run_rtl(program: MachineProgram, **memory) -> runner.CosimImage:
+def run_rtl(program: MachineProgram, **memory) -> CosimImage:
     case = prepare()
     result = runner.run(case.machine, [case.pixels], image_override=program.image, **memory)
     return result.images[0]
 
 
-def assert_stops(image: runner.CosimImage, code: ErrorCode) -> None:
+def assert_stops(image: CosimImage, code: ErrorCode) -> None:
     """The machine is in state ERROR, and its counters can be read."""
     assert (image.state, image.error) == (State.ERROR, code)
     assert image.counters["cycles"] > 0

@@ -1,4 +1,4 @@
-"""Register words as a host writes and reads them."""
+"""What a host must know: where the program lies, and the words of the registers."""
 
 from __future__ import annotations
 
@@ -6,6 +6,9 @@ from amaranth.lib import data
 
 from coprune_hw.contract.layout import decode, encode
 from coprune_hw.contract.registers import Control, Status
+
+PROGRAM_ADDRESS = 0x0001_0000
+"""Where the program image lies in the simulated memory; not 0, so that the base address counts."""
 
 
 def control_word(name: str) -> int:

@@ -30,7 +30,7 @@ module memory #(
     input [31:0] transfer_address,
     input [31:0] transfer_bytes,
 
-    // The first rule of AXI that the master broke; 0 is none. See PROTOCOL_VIOLATIONS in runner.py.
+    // The first rule of AXI that the master broke; 0 is none. See PROTOCOL_VIOLATIONS in result.py.
     output reg [3:0] violation,
 
     input [7:0] s_axi_awid,

@@ -3,14 +3,13 @@
 from coprune.data import cifar10, fashion_mnist
 from coprune.data.cifar10 import (
     CLASSES,
-    LabelledImages,
-    Sample,
     find_cifar10,
     load_sample,
     load_test,
     load_train,
     normalize,
 )
+from coprune.data.images import LabelledImages, Sample
 
 __all__ = [
     "CLASSES",

@@ -3,11 +3,12 @@
 import gzip
 import pickle
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
+
+from coprune.data.images import LabelledImages, Sample
 
 CLASSES = (
     "airplane",
@@ -33,29 +34,6 @@ _SAMPLE = Path(__file__).parent / "cifar10_sample.npz"
 _COMPACT_LABELS = "labels_train50000_test10000_u8.npy"
 
 
-@dataclass(frozen=True)
-class LabelledImages:
-    """Images uint8 [N, C, H, W], channels in RGB, and their labels uint8 [N]."""
-
-    images: np.ndarray
-    labels: np.ndarray
-
-    def __post_init__(self):
-        if len(self.images) != len(self.labels):
-            raise ValueError(f"{len(self.images)} images cannot have {len(self.labels)} labels")
-
-    def __len__(self) -> int:
-        return len(self.images)
-
-
-@dataclass(frozen=True)
-class Sample:
-    """The images that come with coprune: training images to calibrate with, test images."""
-
-    calibration: LabelledImages
-    test: LabelledImages
-
-
 def normalize(images: np.ndarray | torch.Tensor) -> torch.Tensor:
     """Return uint8 images [N, 3, H, W] as the float32 input that the CIFAR networks expect."""
     pixels = torch.as_tensor(images)
@@ -66,11 +44,7 @@ def normalize(images: np.ndarray | torch.Tensor) -> torch.Tensor:
 
 def load_sample() -> Sample:
     """Return 256 training images and the first 500 test images of CIFAR-10."""
-    with np.load(_SAMPLE) as arrays:
-        return Sample(
-            calibration=LabelledImages(arrays["calibration_images"], arrays["calibration_labels"]),
-            test=LabelledImages(arrays["test_images"], arrays["test_labels"]),
-        )
+    return Sample.read(_SAMPLE)
 
 
 def find_cifar10(folder: Path | str | None = None) -> Path:

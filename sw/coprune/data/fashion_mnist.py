@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from coprune.data.cifar10 import LabelledImages, Sample
+from coprune.data.images import LabelledImages, Sample
 
 CLASSES = (
     "T-shirt/top",
@@ -40,11 +40,7 @@ def normalize(images: np.ndarray | torch.Tensor) -> torch.Tensor:
 
 def load_sample() -> Sample:
     """Return 256 training images and the first 400 test images of Fashion-MNIST."""
-    with np.load(_SAMPLE) as arrays:
-        return Sample(
-            calibration=LabelledImages(arrays["calibration_images"], arrays["calibration_labels"]),
-            test=LabelledImages(arrays["test_images"], arrays["test_labels"]),
-        )
+    return Sample.read(_SAMPLE)
 
 
 def find_fashion_mnist(folder: Path | str | None = None) -> Path:

@@ -76,7 +76,7 @@ class AcceleratorConfig:
     bus_bits: int = 64
     accumulator_bits: int = 32
     lane_group: int = 4
-    queue_depth: int = 8
+    queue_depth: int = 16
     burst_beats: int = 32
     outstanding_bursts: int = 4
     mark_depth: int = 128

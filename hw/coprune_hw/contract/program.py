@@ -20,6 +20,10 @@ class Region:
     every group come `padding_bytes`, so that the next one begins at a multiple of the bus width.
     Where it is `raw`, the values are int32, and every `RAW_WORDS` groups hold the bytes of one
     group of channels, the lowest first.
+
+    Where `phases` is above 1, a pixel of the region holds a square of so many pixels a side, and
+    its channels are ordered by row, column and channel of them; `fill` stands for those beyond the
+    image.
     """
 
     name: str
@@ -31,11 +35,28 @@ class Region:
     pixel_bytes: int
     padding_bytes: int = 0
     raw: bool = False
+    phases: int = 1
+    fill: int = 0
+
+    @property
+    def rows(self) -> int:
+        """Rows of pixels in the region."""
+        return -(-self.height // self.phases)
+
+    @property
+    def columns(self) -> int:
+        """Pixels in a row of the region."""
+        return -(-self.width // self.phases)
+
+    @property
+    def row_bytes(self) -> int:
+        """Bytes of a row of one group."""
+        return self.columns * self.pixel_bytes
 
     @property
     def group_bytes(self) -> int:
         """Bytes from one channel group to the next."""
-        return self.height * self.width * self.pixel_bytes + self.padding_bytes
+        return self.rows * self.row_bytes + self.padding_bytes
 
     @property
     def size_bytes(self) -> int:
@@ -56,19 +77,28 @@ class Region:
                 f"{self.name} must be an int8 array of shape {shape}, "
                 f"not {tensor.dtype} of shape {tensor.shape}"
             )
-        padded = np.zeros((self.groups * self.pixel_bytes, *shape[1:]), np.int8)
-        padded[: self.channels] = tensor
-        grouped = padded.reshape(self.groups, self.pixel_bytes, *shape[1:])
+        folded = self._fold_phases(tensor)
+        padded = np.zeros((self.groups * self.pixel_bytes, *folded.shape[1:]), np.int8)
+        padded[: len(folded)] = folded
+        grouped = padded.reshape(self.groups, self.pixel_bytes, *folded.shape[1:])
         pixels = grouped.transpose(0, 2, 3, 1).reshape(self.groups, -1)
         return np.pad(pixels, ((0, 0), (0, self.padding_bytes))).tobytes()
 
     def unpack(self, image: bytes) -> np.ndarray:
-        """The array [channels, height, width] in `size_bytes` bytes, int8 or int32."""
+        """The array [channels, height, width] in `size_bytes` bytes, int8 or int32; one phase."""
         pixels = np.frombuffer(image, np.int8).reshape(self.groups, self.group_bytes)
         pixels = pixels[:, : self.group_bytes - self.padding_bytes]
-        grouped = pixels.reshape(self.groups, self.height, self.width, self.pixel_bytes)
+        grouped = pixels.reshape(self.groups, self.rows, self.columns, self.pixel_bytes)
         planes = grouped.transpose(0, 3, 1, 2)
         return _join_groups(planes, channels=self.channels, raw=self.raw)
+
+    def _fold_phases(self, tensor: np.ndarray) -> np.ndarray:
+        """The array [phases * phases * channels, rows, columns] of a tensor's pixels."""
+        rows, columns, phases = self.rows, self.columns, self.phases
+        beyond = ((0, 0), (0, rows * phases - self.height), (0, columns * phases - self.width))
+        whole = np.pad(tensor, beyond, constant_values=self.fill)
+        split = whole.reshape(self.channels, rows, phases, columns, phases)
+        return split.transpose(2, 4, 0, 1, 3).reshape(-1, rows, columns)
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 
 import numpy as np
 
@@ -20,6 +21,7 @@ from .dead_channels import remove_dead_channels
 from .memory_image import ImagePlan, assemble, plan_image
 from .placement import check_geometry, place_tensors
 from .schedule import LayerWork, schedule_layers
+from .space_to_depth import fold_input_phases
 from .streams import LayerStreams, build_streams, place_streams
 from .strides import simplify_strides, unify_strides
 
@@ -102,6 +104,10 @@ def plan(graph: IntegerGraph, config: AcceleratorConfig, *, skip_zeros: bool = T
     Parameters and errors are those of `lower`.
     """
     graph = transform(graph)
+    image, phases = graph.input, 1
+    if skip_zeros:
+        # Most weights of the folded layer are zeros that it did not have before.
+        graph, phases = fold_input_phases(graph, lanes=config.lanes)
     check_layers(graph, config=config)
     streams = [
         build_streams(layer, lanes=config.lanes, skip_zeros=skip_zeros) for layer in graph.layers
@@ -111,7 +117,7 @@ def plan(graph: IntegerGraph, config: AcceleratorConfig, *, skip_zeros: bool = T
         prepare_layer(layer, graph=graph, streams=stream, placements=placements, config=config)
         for layer, stream in zip(graph.layers, streams, strict=True)
     ]
-    input_region = _region(graph.input, config=config, compact=True)
+    input_region = _region(image, config=config, compact=True, phases=phases)
     output_region = _region(graph.output, config=config, compact=False)
     schedule = schedule_layers(
         works,
@@ -241,12 +247,11 @@ def _pack_parameters(layer: Layer, *, lanes: int) -> bytes:
     )
 
 
-def _region(tensor: Tensor, *, config: AcceleratorConfig, compact: bool) -> Region:
+def _region(tensor: Tensor, *, config: AcceleratorConfig, compact: bool, phases: int = 1) -> Region:
     """A tensor's region; a compact one leaves out the channels that fill up a single group."""
     groups = tensor.groups(config.lanes)
-    pixel_bytes = tensor.channels if compact and groups == 1 else config.lanes
-    padding_bytes = -(tensor.height * tensor.width * pixel_bytes) % config.bus_bytes
-    return Region(
+    pixel_bytes = tensor.channels * phases**2 if compact and groups == 1 else config.lanes
+    region = Region(
         name=tensor.name,
         channels=tensor.channels,
         height=tensor.height,
@@ -254,6 +259,9 @@ def _region(tensor: Tensor, *, config: AcceleratorConfig, compact: bool) -> Regi
         offset=0,
         groups=groups,
         pixel_bytes=pixel_bytes,
-        padding_bytes=padding_bytes if groups > 1 else 0,
         raw=tensor.raw,
+        phases=phases,
+        fill=tensor.zero,
     )
+    padding_bytes = -region.group_bytes % config.bus_bytes if groups > 1 else 0
+    return replace(region, padding_bytes=padding_bytes)

@@ -302,16 +302,18 @@ def interleave(schedule: Schedule, *, lookahead: int) -> Iterator[Step]:
 
     A LOAD comes as early as it can: behind the EXECUTE that it needs, and at most `lookahead` LOADs
     ahead of those that the next EXECUTE needs. With `lookahead` below the depth of LOAD's queue, no
-    EXECUTE whose LOADs are done waits behind a LOAD that the queue does not take.
+    EXECUTE whose LOADs are done waits behind a LOAD that the queue does not take. The first
+    EXECUTEs come with fewer LOADs ahead of them: those would be fetched before they can start.
     """
     loads = iter(enumerate(schedule.loads))
     stores = iter(schedule.stores)
     load_index, load = next(loads)
     store = next(stores)
     for index, execute in enumerate(schedule.executes):
+        ahead = min(lookahead, index + 2)
         while (
             load is not None
-            and load_index <= execute.needs_load + lookahead
+            and load_index <= execute.needs_load + ahead
             and load.needs_execute < index
         ):
             yield load
@@ -390,16 +392,16 @@ def _load_parameters(
 
 def _load_pixels(strip: Strip, *, region: Region, placement: Placement) -> list[LoadStep]:
     """One LOAD for every channel group of the rows that a strip brings."""
-    rows, row_bytes = strip.input_rows, region.width * region.pixel_bytes
+    rows = strip.input_rows
     if not rows:
         return []
     return [
         LoadStep(
             kind=LoadKind.PIXELS,
             place=placement.fields(group),
-            window={"row_begin": rows.start, "rows": len(rows), "width": region.width},
+            window={"row_begin": rows.start, "rows": len(rows), "width": region.columns},
             pixel_bytes=region.pixel_bytes,
-            input_offset=group * region.group_bytes + rows.start * row_bytes,
+            input_offset=group * region.group_bytes + rows.start * region.row_bytes,
             needs_execute=NOTHING,
         )
         for group in range(placement.groups)
@@ -439,7 +441,7 @@ def _store_output(
     return tuple(
         StoreStep(
             place=work.output.fields(group),
-            window={"row_begin": 0, "rows": region.height, "width": region.width},
+            window={"row_begin": 0, "rows": region.rows, "width": region.columns},
             output_offset=group * region.group_bytes,
             needs_execute=len(executes) - tiles + group // groups_of_tile,
         )

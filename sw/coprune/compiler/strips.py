@@ -64,18 +64,18 @@ def plan_strips(
     row_cycles = -(-layer.output.width // grid.bank_columns) * max(slots, config.columns)
 
     def load_cycles(rows: int) -> int:
-        pixels = rows * input_region.width * grid.groups
+        pixels = rows * input_region.columns * grid.groups
         beats = pixels * input_region.pixel_bytes // config.bus_bytes
         return max(pixels, beats) + LOAD_LATENCY_CYCLES
 
     def input_end(tile_row: int) -> int:
         """End of the input rows that the tile rows before `tile_row` read, aligned in DRAM."""
         if tile_row == tile_rows:
-            return input_region.height
+            return input_region.rows
         end = _input_rows_read(layer, output_rows=tile_row * grid.bank_rows)
-        while end * input_region.width * input_region.pixel_bytes % config.bus_bytes:
+        while end * input_region.row_bytes % config.bus_bytes:
             end += 1
-        return min(end, input_region.height)
+        return min(end, input_region.rows)
 
     def grow(first_tile_rows: int) -> tuple[int, list[Strip]]:
         """Cycle at which the last strip ends, and the strips."""

@@ -175,7 +175,9 @@ class _Array:
             **{name: fields[name] for name in ("zero", "low", "high")},
         ).astype(np.int8)
         memories.activation[bank, address] = word
-        memories.unwritten[:] = 0
+        if fields["barrier"]:
+            memories.unwritten[:] = 0
+        memories.unwritten[memories.unwritten > 0] += tiles
         memories.unwritten[bank, address] = np.repeat(ages, len(bank) // len(ages))
         return DrainedWords(bank=bank, address=address, word=word)
 

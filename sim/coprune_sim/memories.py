@@ -49,8 +49,8 @@ class Memories:
         The program image.
     activation : int8 array [columns, activation_depth, lanes]
     unwritten : int array [columns, activation_depth]
-        For the words of the last EXECUTE: their tile, counted from its last one, which is 1. They
-        may still be on their way. 0 elsewhere.
+        For words that EXECUTEs since the last barrier wrote, and which may still be on their way:
+        their tile, counted from the last of all, which is 1. 0 elsewhere.
     slots : uint8 array [slot_depth, bytes of a slot word]
     parameters : uint8 array [parameter_depth, bytes of a record]
     """

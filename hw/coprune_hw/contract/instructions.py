@@ -110,7 +110,8 @@ class Execute(data.Struct):
     word in a plane at address 0. Reads outside ``input_height x input_width`` give `pad`; outputs
     outside ``output_height x output_width`` are not written. `row_begin` is a multiple of the
     tile's rows. A `barrier` b that is not 0 lets it wait until all tiles of earlier EXECUTEs but
-    the last ``b - 1`` are in the activation memory; its second tile always comes after all of them.
+    the last ``b - 1`` are in the activation memory; its second tile comes after all of them.
+    Without one, tiles of any EXECUTE since the last barrier may still be on their way.
 
     With `raw` the accumulators themselves are written, as little-endian numbers of 32 bits: four
     words for a pixel, one with byte 0 of every lane, and `output.plane_words` addresses further

@@ -98,7 +98,7 @@ class Region:
         beyond = ((0, 0), (0, rows * phases - self.height), (0, columns * phases - self.width))
         whole = np.pad(tensor, beyond, constant_values=self.fill)
         split = whole.reshape(self.channels, rows, phases, columns, phases)
-        return split.transpose(2, 4, 0, 1, 3).reshape(-1, rows, columns)
+        return split.transpose(2, 4, 0, 1, 3).reshape(phases**2 * self.channels, rows, columns)
 
 
 @dataclass(frozen=True)

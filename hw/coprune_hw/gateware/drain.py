@@ -6,7 +6,7 @@ from amaranth.lib.fifo import SyncFIFOBuffered
 from amaranth.lib.wiring import In, Out
 
 from coprune_hw.contract import AcceleratorConfig
-from coprune_hw.contract.instructions import RAW_WORDS
+from coprune_hw.contract.instructions import RAW_WORDS, Place, Prefix
 from coprune_hw.contract.parameters import ChannelParameters
 
 from .delay import delay
@@ -14,15 +14,22 @@ from .interfaces import completion_signature, pixel_write_layout
 from .parameter_memory import ParameterMemory
 from .pixel_address import PixelAddress
 from .requantizer import Requantizer
-from .sequencer import MOST_UNWRITTEN_TILES, DrainJob, DrainTile
+from .sequencer import (
+    MOST_IN_FLIGHT,
+    MOST_UNWRITTEN_TILES,
+    DrainJob,
+    DrainSettings,
+    DrainTile,
+)
 
 
 class Drain(wiring.Component):
     """One word a cycle: the sums of one column in all lanes, requantized, to its place.
 
-    For every instruction it first fetches the lanes' parameters. Then `columns` words come for
-    every tile, or where it is raw `RAW_WORDS` for each of the columns, a byte of every sum each;
-    those outside the output image are dropped.
+    For every instruction it first fetches the lanes' parameters, while the tiles of the one before
+    still drain; all stages adopt them as the first tile passes. `columns` words come for every
+    tile, or where it is raw `RAW_WORDS` for each of the columns, a byte of every sum each; those
+    outside the output image are dropped.
 
     Parameters
     ----------
@@ -42,7 +49,7 @@ class Drain(wiring.Component):
     parameter_address, parameter : Out, In
         Read port of the parameter memory.
     parameters_ready : Out
-        For the oldest job, with its parameters, or soon enough.
+        High for a cycle for every job, in order: its parameters are there, or will be soon enough.
     write : Out(stream)
         To the activation memory, which always accepts.
     tile_written : Out
@@ -57,10 +64,10 @@ class Drain(wiring.Component):
     Notes
     -----
     `latency` cycles from `begin` to the first word. A job is seen `JOB_LATENCY` cycles after it was
-    accepted, or in the cycle after the completion of the one before. Fetching its parameters takes
-    ``lanes + ParameterMemory.LATENCY + 1`` cycles; `parameters_ready` rises `parameters_latency`
-    cycles after the job was seen. Its completion comes `COMPLETION_LATENCY` cycles after its last
-    word.
+    accepted, or in the cycle after the one before let go of the parameters, `held_latency` cycles
+    after its first `begin`. Fetching the parameters takes ``lanes + ParameterMemory.LATENCY + 1``
+    cycles; `parameters_ready` comes `parameters_latency` cycles after the job was seen. Its
+    completion comes `COMPLETION_LATENCY` cycles after its last word.
     """
 
     JOB_LATENCY = 2
@@ -104,24 +111,42 @@ class Drain(wiring.Component):
         """Cycles from seeing a job to `parameters_ready`."""
         return 1 + max(cls.fetch_cycles(config) - sums_latency, 0)
 
+    @classmethod
+    def held_latency(cls, config: AcceleratorConfig) -> int:
+        """Cycles from a job's first `begin` to the last one in which its parameters are needed."""
+        return cls.latency(config) - 2
+
     def elaborate(self, platform):
         config = self._config
         m = Module()
-        m.submodules.jobs = jobs = SyncFIFOBuffered(width=DrainJob.as_shape().size, depth=2)
+        m.submodules.jobs = jobs = SyncFIFOBuffered(
+            width=DrainSettings.as_shape().size, depth=MOST_IN_FLIGHT
+        )
+        m.submodules.prefixes = prefixes = SyncFIFOBuffered(
+            width=Prefix.as_shape().size, depth=MOST_IN_FLIGHT
+        )
         m.submodules.tiles = tiles = SyncFIFOBuffered(
             width=DrainTile.as_shape().size, depth=MOST_UNWRITTEN_TILES
         )
-        job = data.View(DrainJob, jobs.r_data)
+        settings = data.View(DrainSettings, jobs.r_data)
         m.d.comb += [
-            jobs.w_data.eq(self.job.payload),
+            jobs.w_data.eq(self.job.payload.settings),
             jobs.w_en.eq(self.job.valid),
+            prefixes.w_data.eq(self.job.payload.prefix),
+            prefixes.w_en.eq(self.job.valid),
             self.job.ready.eq(jobs.w_rdy),
             tiles.w_data.eq(self.tile.payload),
             tiles.w_en.eq(self.tile.valid),
         ]
-        shift_parameters = self._control(m, jobs, job)
-        word = self._requantize(m, job, shift_parameters, self._choose_bytes(m, job))
-        located, ends_tile, last = self._place_words(m, tiles, job)
+        # In the cycle before a job's first `begin`: its first sums meet what is adopted now.
+        adopt = self.tile.valid & self.tile.payload.first
+        adopt = delay(m, adopt, self._sums_latency - 1, name="adopt", init=0)
+        let_go = delay(m, adopt, 1 + self.held_latency(config), name="let_go", init=0)
+        shift_parameters = self._fetch_parameters(m, jobs, settings, let_go)
+        choices = self._choose_bytes(m, settings, adopt)
+        word = self._requantize(m, settings, adopt, shift_parameters, choices)
+        located, ends_tile, last = self._place_words(m, tiles, settings)
+        self._complete(m, prefixes)
         in_range = located.payload.address < config.activation_depth
         m.d.comb += [
             self.write.valid.eq(located.valid & in_range),
@@ -134,18 +159,15 @@ class Drain(wiring.Component):
         ]
         return m
 
-    def _control(self, m, jobs, job):
-        """Fetches parameters, waits for the last word, completes. Returns the parameters' shift."""
+    def _fetch_parameters(self, m, jobs, settings, let_go):
+        """Fetches the oldest job's parameters and holds them. Returns their shift."""
         config = self._config
         fetch_cycles = self.fetch_cycles(config)
         early_cycle = self.parameters_latency(config, sums_latency=self._sums_latency) - 1
         cycle = Signal(range(fetch_cycles))
         shift = Signal()
-        m.d.comb += [
-            self.completion.payload.eq(job.prefix),
-            self.parameter_address.eq(job.parameter_base + cycle),
-        ]
-        with m.FSM(name="drain"):
+        m.d.comb += self.parameter_address.eq(settings.parameter_base + cycle)
+        with m.FSM(name="parameters"):
             with m.State("WAIT"):
                 m.d.sync += cycle.eq(0)
                 with m.If(jobs.r_rdy):
@@ -154,36 +176,47 @@ class Drain(wiring.Component):
                 m.d.sync += cycle.eq(cycle + 1)
                 m.d.comb += [
                     shift.eq((cycle >= ParameterMemory.LATENCY) & (cycle < fetch_cycles - 1)),
-                    self.parameters_ready.eq(cycle >= early_cycle),
+                    self.parameters_ready.eq(cycle == early_cycle),
                 ]
                 with m.If(cycle == fetch_cycles - 1):
-                    m.next = "DRAIN"
-            with m.State("DRAIN"):
-                m.d.comb += self.parameters_ready.eq(1)
-                with m.If(self.completed):
-                    m.next = "COMPLETE"
-            with m.State("COMPLETE"):
-                m.d.comb += self.completion.valid.eq(1)
-                with m.If(self.completion.ready):
-                    m.d.comb += jobs.r_en.eq(1)
-                    m.next = "WAIT"
+                    m.next = "HOLD"
+            with m.State("HOLD"), m.If(let_go):
+                m.d.comb += jobs.r_en.eq(1)
+                m.next = "WAIT"
         return shift
 
-    def _choose_bytes(self, m, job):
+    def _complete(self, m, prefixes):
+        """Reports completed jobs, in order."""
+        unreported = Signal(range(MOST_IN_FLIGHT + 1))
+        reported = self.completion.valid & self.completion.ready
+        m.d.sync += unreported.eq(unreported + self.completed - reported)
+        m.d.comb += [
+            self.completion.payload.eq(prefixes.r_data),
+            self.completion.valid.eq(unreported.any()),
+            prefixes.r_en.eq(reported),
+        ]
+
+    def _choose_bytes(self, m, settings, adopt):
         """Per lane group: the byte of its sums that goes on, and above it whether one does."""
+        raw = Signal(reset_less=True)
+        with m.If(adopt):
+            m.d.sync += raw.eq(settings.raw)
         count = Signal(range(RAW_WORDS), reset_less=True)
         choice = Signal(range(2 * RAW_WORDS))
         byte = Mux(self.begin, 0, count)
         m.d.sync += count.eq(byte + 1)
-        m.d.comb += choice.eq(Cat(byte, job.raw))
+        m.d.comb += choice.eq(Cat(byte, raw))
         choices = [choice]
         for group in range(1, self._config.lane_groups):
             choices.append(delay(m, choices[-1], 1, name=f"byte_{group}"))
         return choices
 
-    def _requantize(self, m, job, shift_parameters, choices):
+    def _requantize(self, m, settings, adopt, shift_parameters, choices):
         """The word of a column, its lanes brought back into step."""
         config = self._config
+        adopts = [adopt]
+        for group in range(1, config.lane_groups):
+            adopts.append(delay(m, adopts[-1], 1, name=f"adopt_{group}", init=0))
         outputs = []
         # The records enter at the last lane and move down, so that the first one ends at lane 0.
         following = self.parameter
@@ -198,17 +231,18 @@ class Drain(wiring.Component):
             byte = whole.word_select(choice[:-1], 8).as_signed()
             m.d.comb += [
                 whole.eq(self.sums[lane]),
+                requantizer.adopt.eq(adopts[lane // config.lane_group]),
                 requantizer.accumulator.eq(Mux(choice[-1], byte, whole)),
                 requantizer.parameters.eq(parameters),
-                requantizer.zero.eq(job.zero),
-                requantizer.low.eq(job.low),
-                requantizer.high.eq(job.high),
+                requantizer.zero.eq(settings.zero),
+                requantizer.low.eq(settings.low),
+                requantizer.high.eq(settings.high),
             ]
             skew = config.lane_groups - 1 - lane // config.lane_group
             outputs.append(delay(m, requantizer.output, skew, name=f"output_{lane}"))
         return Cat(*reversed(outputs))
 
-    def _place_words(self, m, tiles, job):
+    def _place_words(self, m, tiles, settings):
         """Addresses of a tile's words, in step with the words; the ends of tile and job."""
         config = self._config
         m.submodules.pixel_address = pixel_address = PixelAddress(config)
@@ -217,19 +251,23 @@ class Drain(wiring.Component):
 
         # Cycle 0: take the tile. Then a column a cycle, or a byte of it.
         tile = Signal(DrainTile, reset_less=True)
+        job = Signal(DrainSettings, reset_less=True)
         active = Signal()
         column = Signal(config.log2_columns, reset_less=True)
         byte = Signal(range(RAW_WORDS), reset_less=True)
-        base = Signal.like(job.output.base, reset_less=True)
+        byte_words = Signal.like(job.output.base, reset_less=True)
         ends_column = ~job.raw | (byte == RAW_WORDS - 1)
+        next_tile = data.View(DrainTile, tiles.r_data)
         m.d.comb += tiles.r_en.eq(begin)
         with m.If(begin):
-            m.d.sync += [tile.eq(tiles.r_data), active.eq(1), column.eq(0)]
-            m.d.sync += [byte.eq(0), base.eq(job.output.base)]
+            m.d.sync += [tile.eq(next_tile), active.eq(1), column.eq(0)]
+            m.d.sync += [byte.eq(0), byte_words.eq(0)]
+            with m.If(next_tile.first):
+                m.d.sync += job.eq(settings)
         with m.Elif(active & ~ends_column):
-            m.d.sync += [byte.eq(byte + 1), base.eq(base + job.output.plane_words)]
+            m.d.sync += [byte.eq(byte + 1), byte_words.eq(byte_words + job.output.plane_words)]
         with m.Elif(active):
-            m.d.sync += [column.eq(column + 1), byte.eq(0), base.eq(job.output.base)]
+            m.d.sync += [column.eq(column + 1), byte.eq(0), byte_words.eq(0)]
             with m.If(column == config.columns - 1):
                 m.d.sync += active.eq(0)
 
@@ -239,7 +277,9 @@ class Drain(wiring.Component):
         pixel_active = Signal()
         pixel_ends_tile = Signal()
         pixel_last = Signal()
-        pixel_base = Signal.like(base, reset_less=True)
+        pixel_place = Signal(Place, reset_less=True)
+        pixel_height = Signal.like(job.height, reset_less=True)
+        pixel_width = Signal.like(job.width, reset_less=True)
         column_in_row = Signal(config.log2_columns)
         with m.Switch(job.log2_bank_columns):
             for log2_bank_columns in range(config.log2_columns + 1):
@@ -251,17 +291,21 @@ class Drain(wiring.Component):
             pixel_active.eq(active),
             pixel_ends_tile.eq(active & (column == config.columns - 1) & ends_column),
             pixel_last.eq(tile.last),
-            pixel_base.eq(base),
+            pixel_place.eq(job.output),
+            pixel_place.base.eq(job.output.base + byte_words),
+            pixel_height.eq(job.height),
+            pixel_width.eq(job.width),
         ]
 
         # Cycle 2: inside the image? Then its place.
         pixels = pixel_address.pixels
         m.d.comb += [
-            pixels.payload.place.eq(job.output),
-            pixels.payload.place.base.eq(pixel_base),
+            pixels.payload.place.eq(pixel_place),
             pixels.payload.y.eq(pixel_row),
             pixels.payload.x.eq(pixel_column),
-            pixels.valid.eq(pixel_active & (pixel_row < job.height) & (pixel_column < job.width)),
+            pixels.valid.eq(
+                pixel_active & (pixel_row < pixel_height) & (pixel_column < pixel_width)
+            ),
         ]
         ends_tile = delay(m, pixel_ends_tile, PixelAddress.LATENCY, name="ends_tile", init=0)
         last = pixel_ends_tile & pixel_last

@@ -8,6 +8,8 @@ from coprune_hw.contract import AcceleratorConfig
 from coprune_hw.contract.arithmetic import MULTIPLIER_BITS, SATURATED_BITS
 from coprune_hw.contract.parameters import ChannelParameters
 
+from .delay import delay
+
 PRODUCT_BITS = SATURATED_BITS + MULTIPLIER_BITS + 1
 
 
@@ -19,17 +21,21 @@ class Requantizer(wiring.Component):
 
     Members
     -------
-    accumulator : In
+    adopt : In
+        Accumulators from the next cycle on use the parameters of now, and those before the ones
+        that they came with.
     parameters : In
-        Bias, multiplier and shifts; stable while accumulators are under way.
+        Bias, multiplier and shifts; stable from `adopt` on for `LATENCY` cycles.
     zero, low, high : In
         Output zero point and clamp; stable likewise.
+    accumulator : In
     output : Out
         `LATENCY` cycles after `accumulator`.
 
     Notes
     -----
-    One accumulator a cycle, no backpressure.
+    One accumulator a cycle, no backpressure. Every stage adopts its parameters when the first
+    accumulator reaches it, so none is lost between one set of parameters and the next.
     """
 
     LATENCY = 10
@@ -38,6 +44,7 @@ class Requantizer(wiring.Component):
         self._config = config
         super().__init__(
             {
+                "adopt": In(1),
                 "accumulator": In(signed(config.accumulator_bits)),
                 "parameters": In(ChannelParameters),
                 "zero": In(signed(8)),
@@ -51,17 +58,30 @@ class Requantizer(wiring.Component):
         parameters = self.parameters
         sum_bits = max(self._config.accumulator_bits, 32) + 1
         m = Module()
+        adopts = [self.adopt]
+        for cycle in range(1, self.LATENCY):
+            adopts.append(delay(m, adopts[-1], 1, name=f"adopt_{cycle}", init=0))
+
+        def adopted(value, *, cycle, name):
+            """The parameter that the accumulator in this cycle's stage came with."""
+            register = Signal.like(value, name=name, reset_less=True)
+            with m.If(adopts[cycle]):
+                m.d.sync += register.eq(value)
+            return register
 
         # Cycle 0: bias.
+        bias = adopted(parameters.bias, cycle=0, name="bias")
         biased = Signal(signed(sum_bits), reset_less=True)
-        m.d.sync += biased.eq(self.accumulator + parameters.bias)
+        m.d.sync += biased.eq(self.accumulator + bias)
 
         # Cycles 1 and 2: pre-shift, coarse and fine, of twice the sum.
         coarse = Signal(signed(sum_bits + 1), reset_less=True)
         shifted = Signal(signed(sum_bits + 1), reset_less=True)
+        coarse_shift = adopted(parameters.pre_shift[2:], cycle=1, name="coarse_shift")
+        fine_shift = adopted(parameters.pre_shift[:2], cycle=2, name="fine_shift")
         m.d.sync += [
-            coarse.eq(Cat(C(0, 1), biased).as_signed() >> (parameters.pre_shift & 0b1100)),
-            shifted.eq(coarse >> parameters.pre_shift[:2]),
+            coarse.eq(Cat(C(0, 1), biased).as_signed() >> (coarse_shift << 2)),
+            shifted.eq(coarse >> fine_shift),
         ]
 
         # Cycle 3: round. Cycle 4: saturate.
@@ -76,26 +96,32 @@ class Requantizer(wiring.Component):
             m.d.sync += saturated.eq(Mux(rounded[-1], -limit - 1, limit))
 
         # Cycle 5: multiply.
+        multiplier = adopted(parameters.multiplier, cycle=5, name="multiplier")
         product = Signal(signed(PRODUCT_BITS), reset_less=True)
-        m.d.sync += product.eq(saturated * parameters.multiplier)
+        m.d.sync += product.eq(saturated * multiplier)
 
         # Cycles 6 and 7: post-shift, coarse and fine, of twice the product.
         coarse_product = Signal(signed(PRODUCT_BITS + 1), reset_less=True)
         shifted_product = Signal(signed(PRODUCT_BITS + 1), reset_less=True)
         doubled = Cat(C(0, 1), product).as_signed()
+        coarse_post_shift = adopted(parameters.post_shift[2:], cycle=6, name="coarse_post_shift")
+        fine_post_shift = adopted(parameters.post_shift[:2], cycle=7, name="fine_post_shift")
         m.d.sync += [
-            coarse_product.eq(doubled >> (parameters.post_shift & 0b11100)),
-            shifted_product.eq(coarse_product >> parameters.post_shift[:2]),
+            coarse_product.eq(doubled >> (coarse_post_shift << 2)),
+            shifted_product.eq(coarse_product >> fine_post_shift),
         ]
 
         # Cycle 8: round, and add the zero point. Cycle 9: clamp.
+        zero = adopted(self.zero, cycle=8, name="zero_point")
+        low = adopted(self.low, cycle=9, name="low_clamp")
+        high = adopted(self.high, cycle=9, name="high_clamp")
         result = Signal(signed(PRODUCT_BITS + 1), reset_less=True)
         output = Signal(signed(8), reset_less=True)
-        m.d.sync += result.eq((shifted_product >> 1) + shifted_product[0] + self.zero)
-        with m.If(result < self.low):
-            m.d.sync += output.eq(self.low)
-        with m.Elif(result > self.high):
-            m.d.sync += output.eq(self.high)
+        m.d.sync += result.eq((shifted_product >> 1) + shifted_product[0] + zero)
+        with m.If(result < low):
+            m.d.sync += output.eq(low)
+        with m.Elif(result > high):
+            m.d.sync += output.eq(high)
         with m.Else():
             m.d.sync += output.eq(result)
         m.d.comb += self.output.eq(output)

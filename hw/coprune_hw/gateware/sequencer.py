@@ -20,11 +20,13 @@ from .pixel_address import is_place_valid
 MOST_UNWRITTEN_TILES = 32
 """Tiles on their way through array and drain: more than the pipeline holds."""
 
+MOST_IN_FLIGHT = 4
+"""Instructions here or on their way through the drain."""
 
-class DrainJob(data.Struct):
-    """What the drain needs of an EXECUTE instruction."""
 
-    prefix: Prefix
+class DrainSettings(data.Struct):
+    """What the drain does with the tiles of an EXECUTE instruction."""
+
     raw: 1
     output: Place
     log2_bank_columns: 3
@@ -36,11 +38,19 @@ class DrainJob(data.Struct):
     high: signed(8)
 
 
+class DrainJob(data.Struct):
+    """What the drain needs of an EXECUTE instruction."""
+
+    prefix: Prefix
+    settings: DrainSettings
+
+
 class DrainTile(data.Struct):
-    """A tile on its way to the drain: its first pixel, and whether it is the instruction's last."""
+    """A tile on its way to the drain: its first pixel, and its place in the instruction."""
 
     row: SIZE_BITS
     column: SIZE_BITS
+    first: 1
     last: 1
 
 
@@ -48,8 +58,9 @@ class Sequencer(wiring.Component):
     """Issues a slot a cycle: tile after tile, and in every tile the whole slot stream.
 
     The only thing that holds slots back is the drain: a tile's last slot waits until the sums of
-    the tile before have left, and until the drain has this instruction's parameters. Everything
-    behind the sequencer has a fixed latency.
+    the tile before have left. That of an instruction's first tile also waits until the drain has
+    its parameters and, where it has a barrier, until all tiles of earlier instructions are written.
+    Everything behind the sequencer has a fixed latency.
 
     Members
     -------
@@ -63,8 +74,8 @@ class Sequencer(wiring.Component):
         To the drain: once for every instruction, and with every tile's last slot. `drain_tile` has
         no backpressure.
     parameters_ready : In
-        The drain has the parameters of the oldest instruction that is not complete, or will have
-        them before its sums arrive.
+        High for a cycle for every job: the drain has its parameters, or will have them before its
+        sums arrive.
     tile_written : In
         The drain writes the last word of a tile.
     completed : In
@@ -79,8 +90,8 @@ class Sequencer(wiring.Component):
     Notes
     -----
     An instruction starts `START_LATENCY` cycles after it was accepted, or when its barrier lets it;
-    the first slot is issued in the cycle after. The next instruction may issue while the last tile
-    of this one drains.
+    the first slot is issued in the cycle after. The next instruction may issue while the last tiles
+    of this one and of those before drain: `MOST_IN_FLIGHT` are here at once.
     """
 
     START_LATENCY = 2
@@ -113,22 +124,29 @@ class Sequencer(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         execute = Signal(Execute, reset_less=True)
-        in_flight = Signal(2)
+        in_flight = Signal(range(MOST_IN_FLIGHT + 1))
         accepted = Signal()
         m.d.sync += in_flight.eq(in_flight + accepted - self.completed)
         m.d.comb += self.busy.eq(in_flight.any())
         # Tiles whose last slot was issued, and whose last word is not written.
         unwritten_tiles = Signal(range(MOST_UNWRITTEN_TILES + 1))
         m.d.sync += unwritten_tiles.eq(unwritten_tiles + self.drain_tile.valid - self.tile_written)
+        # Those of them that belong to earlier instructions.
+        earlier_tiles = Signal.like(unwritten_tiles)
+        with m.If(self.job.valid):
+            m.d.sync += earlier_tiles.eq(unwritten_tiles - self.tile_written)
+        with m.Elif(self.tile_written & earlier_tiles.any()):
+            m.d.sync += earlier_tiles.eq(earlier_tiles - 1)
         invalid = Signal()
         m.d.sync += invalid.eq(self._is_invalid(execute))
 
-        allowed = self._allow_slot(m, execute, in_flight)
+        is_settled = ~(execute.barrier.any() & earlier_tiles.any())
+        allowed = self._allow_slot(m, execute, is_settled)
         advance = self._walk(m, execute)
 
         with m.FSM(name="sequencer"):
             with m.State("IDLE"):
-                m.d.comb += self.instruction.ready.eq(~self.halt & (in_flight < 2))
+                m.d.comb += self.instruction.ready.eq(~self.halt & (in_flight < MOST_IN_FLIGHT))
                 m.d.sync += execute.eq(self.instruction.payload)
                 with m.If(self.instruction.valid & self.instruction.ready):
                     m.d.comb += accepted.eq(1)
@@ -159,24 +177,25 @@ class Sequencer(wiring.Component):
             with m.State("STOPPED"):
                 pass
 
+        settings = self.job.payload.settings
         m.d.comb += [
             advance.eq(self.slot_valid),
             self.maximum.eq(execute.maximum),
             self.raw.eq(execute.raw),
             self.job.payload.prefix.eq(execute.prefix),
-            self.job.payload.raw.eq(execute.raw),
-            self.job.payload.output.eq(execute.output),
-            self.job.payload.log2_bank_columns.eq(execute.log2_bank_columns),
-            self.job.payload.height.eq(execute.output_height),
-            self.job.payload.width.eq(execute.output_width),
-            self.job.payload.parameter_base.eq(execute.parameter_base),
-            self.job.payload.zero.eq(execute.zero),
-            self.job.payload.low.eq(execute.low),
-            self.job.payload.high.eq(execute.high),
+            settings.raw.eq(execute.raw),
+            settings.output.eq(execute.output),
+            settings.log2_bank_columns.eq(execute.log2_bank_columns),
+            settings.height.eq(execute.output_height),
+            settings.width.eq(execute.output_width),
+            settings.parameter_base.eq(execute.parameter_base),
+            settings.zero.eq(execute.zero),
+            settings.low.eq(execute.low),
+            settings.high.eq(execute.high),
         ]
         return m
 
-    def _allow_slot(self, m, execute, in_flight):
+    def _allow_slot(self, m, execute, is_settled):
         """A tile's last slot waits until the tile before has left the array, a word a cycle."""
         columns = self._config.columns
         drain_timer = Signal(range(RAW_WORDS * columns))
@@ -184,8 +203,11 @@ class Sequencer(wiring.Component):
             m.d.sync += drain_timer.eq(Mux(execute.raw, RAW_WORDS * columns, columns) - 1)
         with m.Elif(drain_timer.any()):
             m.d.sync += drain_timer.eq(drain_timer - 1)
-        drain_free = ~drain_timer.any() & self.parameters_ready & (in_flight == 1)
-        return ~self.last | drain_free
+        first_tile = self.drain_tile.payload.first
+        were_ready = Signal()
+        are_ready = were_ready | self.parameters_ready
+        m.d.sync += were_ready.eq(are_ready & ~(self.drain_tile.valid & first_tile))
+        return ~self.last | (~drain_timer.any() & (~first_tile | (are_ready & is_settled)))
 
     def _walk(self, m, execute):
         """Counters of slots and tiles. Returns the signal that moves them on by a slot."""
@@ -201,6 +223,7 @@ class Sequencer(wiring.Component):
         column = Signal(SIZE_BITS, reset_less=True)
         tile_address = Signal(len(self.tile.address), reset_less=True)
         row_address = Signal(len(self.tile.address), reset_less=True)
+        first_tile = Signal()
         last_column = columns_left == 1
         last_tile = last_column & (rows_left == 1)
 
@@ -213,6 +236,7 @@ class Sequencer(wiring.Component):
         with m.If(self.job.valid):
             m.d.sync += [
                 *begin_stream,
+                first_tile.eq(1),
                 rows_left.eq(execute.tile_rows),
                 columns_left.eq(execute.tile_columns),
                 row.eq(execute.row_begin),
@@ -228,7 +252,7 @@ class Sequencer(wiring.Component):
                 slots_left.eq(slots_left - 1),
             ]
         with m.Elif(advance):
-            m.d.sync += begin_stream
+            m.d.sync += [*begin_stream, first_tile.eq(0)]
             with m.If(last_column):
                 m.d.sync += [
                     rows_left.eq(rows_left - 1),
@@ -259,6 +283,7 @@ class Sequencer(wiring.Component):
             self.drain_tile.valid.eq(advance & last),
             self.drain_tile.payload.row.eq(row),
             self.drain_tile.payload.column.eq(column),
+            self.drain_tile.payload.first.eq(first_tile),
             self.drain_tile.payload.last.eq(last_tile),
         ]
         return advance

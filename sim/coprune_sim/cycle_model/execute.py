@@ -14,7 +14,7 @@ from coprune_hw.contract.work import drain_cycles
 from coprune_hw.gateware import execute as gateware
 from coprune_hw.gateware.activation_memory import ActivationMemory
 from coprune_hw.gateware.drain import Drain
-from coprune_hw.gateware.sequencer import Sequencer
+from coprune_hw.gateware.sequencer import MOST_IN_FLIGHT, Sequencer
 from coprune_hw.gateware.slot_memory import SlotMemory
 
 from .events import NEVER, EventQueue
@@ -87,10 +87,11 @@ class ExecuteUnit:
         self._fill = gateware.ExecuteUnit.fill_latency(config)
         sums_latency = gateware.ExecuteUnit.sums_latency(config)
         self._parameters_latency = Drain.parameters_latency(config, sums_latency=sums_latency)
+        # From a first tile's last slot to the cycle after the drain let go of its parameters.
+        self._held_latency = sums_latency + Drain.held_latency(config) + 1
         # From a slot that begins a block to the cycle in which STORE cannot ask.
         self._block_latency = SlotMemory.LATENCY + ActivationMemory.BLOCKED_LATENCY
-        self._drained = -1
-        self._completed = -1
+        self._drained: list[int] = []
         self.ready = 0
         self.times: list[ExecuteTimes] = []
 
@@ -104,15 +105,22 @@ class ExecuteUnit:
         tiles = execute["tile_rows"] * execute["tile_columns"]
         draining = drain_cycles(execute, self._config)
         period = max(slots, draining)
-        job_seen = max(started + Drain.JOB_LATENCY, self._completed + 1)
-        # That the drain has its parameters means that the tiles before have left, too.
-        first_last = max(started + slots, job_seen + self._parameters_latency)
+        job_seen = started + Drain.JOB_LATENCY
+        first_last = started + slots
+        if self.times:
+            before = self.times[-1]
+            job_seen = max(job_seen, before.first_last + self._held_latency)
+            first_last = max(first_last, before.last + drain_cycles(before.execute, self._config))
+            if execute["barrier"]:
+                first_last = max(first_last, self._drained[-1] + 1)
+        first_last = max(first_last, job_seen + self._parameters_latency)
         times = ExecuteTimes(execute, accepted, started, first_last, tiles, slots, period)
         self.times.append(times)
-        self._drained = times.last + self._fill + draining - 1
-        self._completed = self._drained + Drain.COMPLETION_LATENCY
+        self._drained.append(times.last + self._fill + draining - 1)
         self.ready = times.last + 1
-        complete(self._completed)
+        if len(self.times) >= MOST_IN_FLIGHT:
+            self.ready = max(self.ready, self._drained[-MOST_IN_FLIGHT] + 1)
+        complete(self._drained[-1] + Drain.COMPLETION_LATENCY)
 
     def _tile_written(self, later_tiles: int) -> int:
         """When the last word of the tile was written behind which so many others come; -1: none."""

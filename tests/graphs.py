@@ -58,12 +58,24 @@ class GraphBuilder:
             tensor, np.full((channels, 1, *shape), weight, np.int16), groups=channels, **more
         )
 
-    def add(self, *sources: Source, maximum: bool = False, size=None) -> str:
-        """A layer whose outputs spread over int8; its size is that of a 'same' convolution."""
+    def transposed(self, tensor: str, channels: int, kernel: int = 4, **more) -> Source:
+        """A convolution over an image of twice the rows and columns, with zeros in between."""
+        return self.conv(tensor, channels, kernel, input_dilation=2, **more)
+
+    def add(
+        self, *sources: Source, maximum: bool = False, size=None, tabulated: bool = False
+    ) -> str:
+        """A layer whose outputs spread over int8; its size is that of a 'same' convolution.
+
+        Where it is `tabulated`, random numbers stand for them.
+        """
         first = self.tensors[sources[0].tensor]
         channels = len(sources[0].weight)
         if size is None:
-            size = [-(-extent // sources[0].stride) for extent in first.shape[1:]]
+            size = [
+                -(-extent * sources[0].input_dilation // sources[0].stride)
+                for extent in first.shape[1:]
+            ]
         name = f"layer{len(self.layers)}"
         zero = int(self.rng.integers(-60, 60))
         self.tensors[name] = Tensor(name, channels, *size, scale=0.1, zero=zero)
@@ -88,6 +100,8 @@ class GraphBuilder:
                 low=-100,
                 high=120,
                 maximum=maximum,
+                table=self.rng.integers(-128, 128, 256).astype(np.int8) if tabulated else None,
+                table_zero=int(self.rng.integers(-60, 60)) if tabulated else 0,
             )
         )
         return name
@@ -185,6 +199,32 @@ def random_graph(*, seed: int) -> IntegerGraph:
     last = builder.tensors[x]
     x = builder.add(builder.window(x, (last.height, last.width), weight=3), size=(1, 1))
     builder.add(builder.conv(x, int(rng.integers(2, 30)), 1))
+    return builder.graph()
+
+
+def upsampling_graph() -> IntegerGraph:
+    """Transposed convolutions of stride 2 that meet, with kernels that have every phase or not."""
+    builder = GraphBuilder(3, (5, 7), seed=9)
+    narrow = builder.add(builder.conv("input", 12, stride=2))
+    wide = builder.add(builder.transposed(narrow, 18, 3, density=0.4), size=(5, 7))
+    nearest = builder.window(narrow, (2, 2), weight=5, padding=(1, 1), input_dilation=2)
+    copied = builder.add(nearest, size=(5, 7))
+    x = builder.add(builder.conv(wide, 12, density=0.3), builder.shortcut(copied))
+    far = builder.transposed(x, 10, 3, dilation=(3, 2), padding=(3, 1))
+    x = builder.add(far, builder.transposed(x, 10, 1, padding=(0, 0)), size=(10, 13))
+    builder.add(builder.transposed(x, 5, 5, groups=5, padding=(1, 3)), size=(9, 4))
+    return builder.graph()
+
+
+def tabulated_graph() -> IntegerGraph:
+    """More activation functions than tables fit, one of them over several tiles and phases."""
+    builder = GraphBuilder(3, (9, 8), seed=10)
+    x = builder.add(builder.conv("input", 20, stride=2), tabulated=True)
+    y = builder.add(builder.conv(x, 20, density=0.3), tabulated=True)
+    x = builder.add(builder.conv(y, 20, 1), builder.shortcut(x))
+    x = builder.add(builder.transposed(x, 12, 3), tabulated=True)
+    x = builder.add(builder.depthwise(x), tabulated=True)
+    builder.add(builder.conv(x, 10, 1), tabulated=True)
     return builder.graph()
 
 
@@ -310,4 +350,6 @@ GRAPHS: dict[str, Callable[[], IntegerGraph]] = {
     "strided": strided_graph,
     "pooling": pooling_graph,
     "raw": raw_graph,
+    "upsampling": upsampling_graph,
+    "tabulated": tabulated_graph,
 }

@@ -237,6 +237,8 @@ def _count_load(load: dict, config: AcceleratorConfig) -> dict[str, int]:
     event, written_bytes = {
         LoadKind.SLOTS: ("slot_bytes_written", chunks * chunk_bytes),
         LoadKind.PARAMETERS: ("parameter_bytes_written", chunks * chunk_bytes),
+        # Every lane has a copy of the tables.
+        LoadKind.TABLES: ("parameter_bytes_written", chunks * config.lanes),
         LoadKind.PIXELS: ("activation_bytes_written", chunks * config.lanes),
     }[load["kind"]]
     return {
@@ -260,7 +262,8 @@ def _count_execute(
         "accumulations": products,
         "requantizations": output_bytes,
         "slot_bytes_read": tiles * count * slots.shape[1],
-        "parameter_bytes_read": config.lanes * PARAMETER_BYTES,
+        "parameter_bytes_read": config.lanes * PARAMETER_BYTES
+        + (output_bytes if execute["tabulated"] else 0),
         "activation_bytes_read": blocks * config.columns * config.lanes,
         "activation_bytes_written": output_bytes,
     }

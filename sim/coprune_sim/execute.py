@@ -13,6 +13,7 @@ from coprune_hw.contract.arithmetic import requantize
 from coprune_hw.contract.instructions import RAW_WORDS
 from coprune_hw.contract.program import DrainedWords
 from coprune_hw.contract.slots import OFFSET_BITS, SlotStream
+from coprune_hw.contract.work import output_pixel
 
 from .memories import Memories, check_bank_columns, require_address
 
@@ -63,6 +64,10 @@ def _check_fields(instruction: dict, *, memories: Memories) -> None:
         require_address(
             end <= depth, message=f"{what} address must be below {depth}, not {end - 1}"
         )
+    require_address(
+        not instruction["tabulated"] or instruction["table"] < config.tables,
+        message=f"table must be below {config.tables}, not {instruction['table']}",
+    )
     check_bank_columns(instruction["log2_bank_columns"], columns=config.columns)
     require_address(
         not (instruction["raw"] and instruction["output"]["log2_stride"]),
@@ -148,7 +153,7 @@ class _Array:
     def drain(self, accumulators: np.ndarray) -> DrainedWords:
         """Requantize the pixels inside the output and write them to the activation memory."""
         fields, memories = self.instruction, self.memories
-        y, x = self.pixels
+        y, x = output_pixel(fields, *self.pixels)
         inside = (y < fields["output_height"]) & (x < fields["output_width"])
         y, x = (np.broadcast_to(axis, inside.shape)[inside] for axis in (y, x))
         place, values = fields["output"], accumulators[inside.ravel()]
@@ -174,6 +179,8 @@ class _Array:
             **memories.channel_parameters(fields["parameter_base"]),
             **{name: fields[name] for name in ("zero", "low", "high")},
         ).astype(np.int8)
+        if fields["tabulated"]:
+            word = memories.table(fields["table"])[word.view(np.uint8)]
         memories.activation[bank, address] = word
         if fields["barrier"]:
             memories.unwritten[:] = 0

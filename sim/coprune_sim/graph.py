@@ -62,6 +62,10 @@ class Source:
         the output's size. Padding pixels read as the tensor's zero point.
     dilation : tuple of int
         Rows, columns.
+    input_dilation : int
+        The convolution reads an image in which this many rows and columns lie between neighbours of
+        the tensor, the tensor's zero point in between: 2 for a transposed convolution of stride 2,
+        with `stride` 1. `padding` counts rows and columns of that image.
     """
 
     tensor: str
@@ -70,6 +74,7 @@ class Source:
     stride: int = 1
     padding: tuple[int, int] = (0, 0)
     dilation: tuple[int, int] = (1, 1)
+    input_dilation: int = 1
 
     @property
     def selects(self) -> bool:
@@ -97,6 +102,10 @@ class Layer:
         Clamp of the output (an activation function).
     maximum : bool
         The layer takes the maximum of the products instead of their sum.
+    table : int8 array [256] or None
+        An activation function that follows: its values for the numbers from -128 to 127. `zero` of
+        the requantization is then `table_zero`, and `low` and `high` bound its argument.
+    table_zero : int
     """
 
     name: str
@@ -110,17 +119,34 @@ class Layer:
     low: int
     high: int
     maximum: bool = False
+    table: np.ndarray | None = None
+    table_zero: int = 0
+
+    @property
+    def requantized_zero(self) -> int:
+        """The zero point to which sums are requantized."""
+        return self.output.zero if self.table is None else self.table_zero
+
+    @property
+    def input_dilation(self) -> int:
+        """That of all its sources."""
+        return self.sources[0].input_dilation
+
+    @property
+    def computed(self) -> tuple[int, int]:
+        """Rows and columns of pixels that are computed."""
+        return self.output.shape[1:]
 
     @property
     def macs(self) -> int:
         """Multiply-accumulates, zero weights included; shortcuts have none."""
-        pixels = self.output.height * self.output.width
+        pixels = self.output.height * self.output.width // self.input_dilation**2
         return pixels * sum(source.weight.size for source in self.sources if not source.selects)
 
     @property
     def nonzero_macs(self) -> int:
         """Multiply-accumulates with a weight that is not zero."""
-        pixels = self.output.height * self.output.width
+        pixels = self.output.height * self.output.width // self.input_dilation**2
         return pixels * sum(
             int(np.count_nonzero(source.weight)) for source in self.sources if not source.selects
         )

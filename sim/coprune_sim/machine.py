@@ -169,12 +169,6 @@ class _Machine:
             raise MachineError(
                 ErrorCode.GEOMETRY, f"HEADER must come first, not {Opcode(opcode).name}"
             )
-        if opcode == Opcode.LOAD and instruction["kind"] not in list(LoadKind):
-            raise MachineError(
-                ErrorCode.BAD_OPCODE,
-                f"at {begin}: LOAD kind must be one of {[int(kind) for kind in LoadKind]}, "
-                f"not {instruction['kind']}",
-            )
         if opcode == Opcode.HEADER:
             self._check_header(instruction)
         return instruction
@@ -227,8 +221,10 @@ class _Machine:
             self._load_pixels(instruction)
         elif instruction["kind"] == LoadKind.SLOTS:
             self._load_chunks(instruction, self.memories.slots)
-        else:
+        elif instruction["kind"] == LoadKind.PARAMETERS:
             self._load_chunks(instruction, self.memories.parameters)
+        else:
+            self._load_chunks(instruction, self.memories.tables)
 
     def _load_chunks(self, instruction: dict, memory: np.ndarray) -> None:
         base, count = instruction["place"]["base"], instruction["count"]

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from coprune_hw.contract import AcceleratorConfig
+from coprune_hw.contract.instructions import TABLE_BYTES
 from coprune_hw.contract.parameters import PARAMETER_BYTES, unpack_parameters
 from coprune_hw.contract.planes import locate
 from coprune_hw.contract.registers import ErrorCode
@@ -53,6 +54,7 @@ class Memories:
         their tile, counted from the last of all, which is 1. 0 elsewhere.
     slots : uint8 array [slot_depth, bytes of a slot word]
     parameters : uint8 array [parameter_depth, bytes of a record]
+    tables : uint8 array [tables * TABLE_BYTES, 1]
     """
 
     config: AcceleratorConfig
@@ -61,6 +63,7 @@ class Memories:
     unwritten: np.ndarray
     slots: np.ndarray
     parameters: np.ndarray
+    tables: np.ndarray
 
     @classmethod
     def poisoned(cls, image: bytes, *, config: AcceleratorConfig, seed: int) -> Memories:
@@ -77,6 +80,7 @@ class Memories:
             unwritten=np.zeros(words, np.int64),
             slots=rng.integers(0, 256, (config.slot_depth, slot_bytes(config.lanes)), np.uint8),
             parameters=rng.integers(0, 256, (config.parameter_depth, PARAMETER_BYTES), np.uint8),
+            tables=rng.integers(0, 256, (config.tables * TABLE_BYTES, 1), np.uint8),
         )
 
     def dram_span(self, offset: int, *, size_bytes: int) -> np.ndarray:
@@ -100,6 +104,11 @@ class Memories:
     def channel_parameters(self, base: int) -> dict[str, np.ndarray]:
         """Decode the records of `lanes` channels from `base` on."""
         return unpack_parameters(self.parameters[base : base + self.config.lanes].tobytes())
+
+    def table(self, number: int) -> np.ndarray:
+        """The int8 values of an activation function, ordered by the argument's byte."""
+        begin = number * TABLE_BYTES
+        return self.tables[begin : begin + TABLE_BYTES, 0].view(np.int8)
 
     def locate(self, place: dict, *, y: np.ndarray, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Bank and address of pixels in a `Place`; stop where one is outside the memory."""

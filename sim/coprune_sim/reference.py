@@ -205,6 +205,16 @@ def window_padding(
     return (padding[1], right, padding[0], below)
 
 
+def dilate(image: torch.Tensor, dilation: int, *, value: float) -> torch.Tensor:
+    """Put rows and columns of `value` between those of an image [N, C, H, W]."""
+    if dilation == 1:
+        return image
+    sizes = ((size - 1) * dilation + 1 for size in image.shape[2:])
+    dilated = image.new_full((*image.shape[:2], *sizes), value)
+    dilated[:, :, ::dilation, ::dilation] = image
+    return dilated
+
+
 def _accumulate(layer: Layer, graph: IntegerGraph, values: dict[str, torch.Tensor]) -> torch.Tensor:
     dtype = exact_float(layer)
     total = None
@@ -234,12 +244,13 @@ def _accumulate(layer: Layer, graph: IntegerGraph, values: dict[str, torch.Tenso
 
 
 def _padded(image: torch.Tensor, source: Source, *, tensor: Tensor, layer: Layer) -> torch.Tensor:
+    image = dilate(image, source.input_dilation, value=tensor.zero)
     padding = window_padding(
         kernel=source.weight.shape[2:],
         stride=source.stride,
         padding=source.padding,
         dilation=source.dilation,
-        image=(tensor.height, tensor.width),
+        image=image.shape[2:],
         output=(layer.output.height, layer.output.width),
     )
     return F.pad(image, padding, value=-128 if layer.maximum else tensor.zero)
@@ -274,8 +285,10 @@ def _drain(layer: Layer, accumulators: torch.Tensor) -> torch.Tensor:
             multiplier=per_channel(layer.multiplier),
             pre_shift=per_channel(layer.pre_shift),
             post_shift=per_channel(layer.post_shift),
-            zero=layer.output.zero,
+            zero=layer.requantized_zero,
             low=layer.low,
             high=layer.high,
         )
+    if layer.table is not None:
+        output = torch.from_numpy(layer.table)[output.to(torch.int64) + ACTIVATION_REACH]
     return output

@@ -181,7 +181,7 @@ def _describe_graph(graph: IntegerGraph) -> dict:
         plain = {
             field.name: getattr(layer, field.name)
             for field in fields(Layer)
-            if field.name not in (*_ARRAYS, "sources", "output")
+            if field.name not in (*_ARRAYS, "table", "sources", "output")
         }
         sources = [
             {
@@ -199,6 +199,8 @@ def _pack_graph(graph: IntegerGraph) -> bytes:
     """The arrays of a graph, named by layer and source number."""
     arrays = {}
     for number, layer in enumerate(graph.layers):
+        if layer.table is not None:
+            arrays[f"{number}.table"] = layer.table
         for name in _ARRAYS:
             arrays[f"{number}.{name}"] = np.asarray(getattr(layer, name), np.int64)
         for source_number, source in enumerate(layer.sources):
@@ -224,6 +226,8 @@ def _unpack_graph(description: dict, packed: bytes) -> IntegerGraph:
                 for source_number, source in enumerate(plain["sources"])
             )
             values = {name: arrays[f"{number}.{name}"] for name in _ARRAYS}
+            if f"{number}.table" in arrays:
+                values["table"] = arrays[f"{number}.table"]
             output = Tensor(**plain["output"])
             layers.append(Layer(**{**plain, **values, "output": output, "sources": sources}))
     return IntegerGraph(input=Tensor(**description["input"]), layers=tuple(layers))

@@ -14,6 +14,7 @@ from coprune_sim.cycle_model.contention import (
 from coprune_sim.cycle_model.machine import Machine
 
 from ..end_to_end.configurations import SMALL
+from ..instructions import PLAIN
 
 NOWHERE = {"base": 0, "plane_words": 64, "pitch": 16, "log2_stride": 0, "log2_bank_columns": 2}
 HEADER, END = {"prefix": prefix(Opcode.HEADER)}, {"prefix": prefix(Opcode.END)}
@@ -35,7 +36,7 @@ def load(kind=LoadKind.SLOTS, *, count=1, rows=1, width=1, pixel_bytes=8, **toke
 def execute(slots: int, *, tiles: int = 1, log2_stride: int = 0, **tokens):
     return {
         "prefix": prefix(Opcode.EXECUTE, **tokens),
-        "raw": 0,
+        **PLAIN,
         "barrier": 0,
         "slot_base": 0,
         "slot_count": slots,

@@ -16,11 +16,15 @@ from coprune_hw.gateware.execute import ExecuteUnit
 
 @dataclass
 class Memories:
-    """Contents of the unit's memories: banks [columns, depth, lanes], slots, parameters."""
+    """Contents of the unit's memories: banks [columns, depth, lanes], slots, parameters, tables.
+
+    Tables [tables, 256] hold the values for -128 to 127.
+    """
 
     banks: np.ndarray
     stream: SlotStream
     parameters: dict[str, np.ndarray]
+    tables: np.ndarray
 
 
 def _random_memories(rng, config, *, slots):
@@ -54,10 +58,13 @@ def _random_memories(rng, config, *, slots):
     for name, value in IDENTITY.items():
         parameters[name][-config.lanes :] = value
     banks = rng.integers(-128, 128, (config.columns, config.activation_depth, config.lanes))
-    return Memories(banks.astype(np.int8), stream, parameters)
+    tables = rng.integers(-128, 128, (config.tables, 256)).astype(np.int8)
+    return Memories(banks.astype(np.int8), stream, parameters, tables)
 
 
-def _instruction(rng, config, memories, *, placement, source_base, output, barrier, mark, raw):
+def _instruction(
+    rng, config, memories, *, placement, source_base, output, barrier, mark, raw, interleaved
+):
     """An EXECUTE over `placement`, for which the slots are made, moved to `source_base`."""
     stream, count = memories.stream, len(memories.stream)
     begin = int(rng.integers(0, count - 2))
@@ -69,6 +76,11 @@ def _instruction(rng, config, memories, *, placement, source_base, output, barri
         "barrier": int(barrier),
         "maximum": int(rng.integers(0, 2)),
         "raw": int(raw),
+        "interleaved": int(interleaved),
+        "row_phase": int(rng.integers(0, 2)),
+        "column_phase": int(rng.integers(0, 2)),
+        "tabulated": int(config.tables and rng.integers(0, 2)),
+        "table": int(rng.integers(0, max(config.tables, 1))),
         "slot_base": begin,
         "slot_count": length,
         "parameter_base": (
@@ -107,6 +119,10 @@ def _execute_naively(execute, memories, config, *, placement):
     lane_parameters = {name: values[records] for name, values in memories.parameters.items()}
     bank_rows, bank_columns = placement.bank_rows, placement.bank_columns
     written = []
+
+    def tabulate(word):
+        return memories.tables[execute["table"]][word + 128] if execute["tabulated"] else word
+
     for tile_row in range(execute["tile_rows"]):
         for tile_column in range(execute["tile_columns"]):
             for number in range(config.columns):
@@ -131,13 +147,16 @@ def _execute_naively(execute, memories, config, *, placement):
                     else:
                         maximum = execute["maximum"]
                         sums = np.maximum(sums, product) if maximum else sums + product
+                if execute["interleaved"]:
+                    y, x = 2 * y + execute["row_phase"], 2 * x + execute["column_phase"]
                 inside = y < execute["output_height"] and x < execute["output_width"]
                 if inside and execute["raw"]:
                     raw = sums.astype("<i4").view(np.int8).reshape(config.lanes, RAW_WORDS)
                     bank, address = locate(execute["output"], y, x, columns=config.columns)
                     for byte in range(RAW_WORDS):
                         at = int(address) + byte * execute["output"]["plane_words"]
-                        written.append((int(bank), at, *map(int, raw[:, byte])))
+                        word = tabulate(raw[:, byte].astype(int))
+                        written.append((int(bank), at, *map(int, word)))
                 elif inside:
                     output = arithmetic.requantize(
                         sums.astype(np.int64),
@@ -147,7 +166,7 @@ def _execute_naively(execute, memories, config, *, placement):
                         high=execute["high"],
                     )
                     bank, address = locate(execute["output"], y, x, columns=config.columns)
-                    written.append((int(bank), int(address), *map(int, output)))
+                    written.append((int(bank), int(address), *map(int, tabulate(output))))
     for bank, address, *word in written:
         memories.banks[bank, address] = word
     return written
@@ -171,6 +190,14 @@ def _fill_memories(ctx, dut, memories, config):
             ctx.set(dut.parameter_write.valid, 1)
             await ctx.tick()
         ctx.set(dut.parameter_write.valid, 0)
+        for table, values in enumerate(memories.tables):
+            for value in range(-128, 128):
+                address = 256 * table + value % 256
+                write = {"address": address, "byte": int(values[value + 128]) % 256}
+                ctx.set(dut.table_write.payload, write)
+                ctx.set(dut.table_write.valid, 1)
+                await ctx.tick()
+        ctx.set(dut.table_write.valid, 0)
         for bank in range(config.columns):
             for address in range(config.activation_depth):
                 word = int.from_bytes(memories.banks[bank, address].tobytes(), "little")
@@ -184,12 +211,17 @@ def _fill_memories(ctx, dut, memories, config):
 
 
 @pytest.mark.parametrize(
-    ("lanes", "columns", "log2_bank_columns"),
-    [(8, 4, 1), (16, 4, 2), (8, 2, 0), (8, 8, 2), (8, 16, 2)],
+    ("lanes", "columns", "log2_bank_columns", "tables"),
+    [(8, 4, 1, 8), (16, 4, 2, 2), (8, 2, 0, 1), (8, 8, 2, 0), (8, 16, 2, 4)],
 )
-def test_runs_random_instructions_as_the_naive_model(lanes, columns, log2_bank_columns):
+def test_runs_random_instructions_as_the_naive_model(lanes, columns, log2_bank_columns, tables):
     config = AcceleratorConfig(
-        lanes=lanes, columns=columns, activation_depth=192, slot_depth=64, parameter_depth=64
+        lanes=lanes,
+        columns=columns,
+        activation_depth=192,
+        slot_depth=64,
+        parameter_depth=64,
+        tables=tables,
     )
     rng = np.random.default_rng([lanes, columns])
     dut = ExecuteUnit(config)
@@ -219,6 +251,7 @@ def test_runs_random_instructions_as_the_naive_model(lanes, columns, log2_bank_c
                 barrier=follows,
                 mark=number,
                 raw=number in (4, 7),
+                interleaved=number in (1, 5, 7),
             )
         )
     observed, completions = [], []

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from coprune_hw.contract import AcceleratorConfig
+from coprune_hw.contract.instructions import PLANE_BITS
 from coprune_hw.contract.planes import locate
 from coprune_hw.gateware.pixel_address import PixelAddress
 from coprune_hw.gateware.raster_walk import RasterWalk
@@ -15,7 +16,7 @@ def random_place(generator, config, *, small: bool) -> dict:
     limit = 20 if small else 1 << 16
     return {
         "base": int(generator.integers(0, limit)),
-        "plane_words": int(generator.integers(0, limit)),
+        "plane_words": int(generator.integers(0, min(limit, 1 << PLANE_BITS))),
         "pitch": int(generator.integers(0, 8 if small else 1024)),
         "log2_stride": int(generator.integers(0, 3)),
         "log2_bank_columns": int(generator.integers(0, config.log2_columns + 1)),

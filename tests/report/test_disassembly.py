@@ -7,14 +7,14 @@ from coprune_hw.contract.instructions import LoadKind, Opcode, prefix
 from coprune_hw.contract.work import UNITS
 
 from ..end_to_end.configurations import SMALL
+from ..instructions import PLAIN
 
 PLACE = {"base": 5, "plane_words": 8, "pitch": 2, "log2_stride": 0, "log2_bank_columns": 1}
 NO_WINDOW = {"row_begin": 0, "rows": 0, "width": 0}
 EXECUTE = {
     "prefix": prefix(Opcode.EXECUTE),
     "barrier": 0,
-    "maximum": 0,
-    "raw": 0,
+    **PLAIN,
     "slot_base": 10,
     "slot_count": 36,
     "tile_rows": 4,

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, fields
 from functools import cached_property
 from pathlib import Path
 
-CONTRACT_VERSION = 2
+CONTRACT_VERSION = 3
 """Counts every change of an instruction, slot, parameter or register layout."""
 
 PRESETS = Path(__file__).parent / "presets"
@@ -20,6 +20,7 @@ _DOMAINS: dict[str, tuple[int, ...] | range] = {
     "activation_depth": range(16, 4097),
     "slot_depth": range(16, 65536),
     "parameter_depth": range(16, 65536),
+    "tables": (0, 1, 2, 4, 8),
     "bus_bits": (32, 64, 128),
     "accumulator_bits": range(24, 33),
     "lane_group": (1, 2, 4, 8, 16),
@@ -47,6 +48,9 @@ class AcceleratorConfig:
         Slot words in the slot-stream memory.
     parameter_depth : int
         Output channels whose bias and requantization the parameter memory holds.
+    tables : int
+        Activation functions that the drain holds as tables of 256 values. With none, the machine
+        has no table memory, and only activation functions of straight lines.
     bus_bits : int
         Width of the AXI4 data bus.
     accumulator_bits : int
@@ -73,6 +77,7 @@ class AcceleratorConfig:
     activation_depth: int = 512
     slot_depth: int = 2048
     parameter_depth: int = 1024
+    tables: int = 8
     bus_bits: int = 64
     accumulator_bits: int = 32
     lane_group: int = 4
@@ -206,6 +211,6 @@ class AcceleratorConfig:
         field that a program depends on.
         """
         relevant = ("lanes", "columns", "activation_depth", "slot_depth", "parameter_depth")
-        relevant += ("bus_bits", "accumulator_bits", "mark_depth")
+        relevant += ("tables", "bus_bits", "accumulator_bits", "mark_depth")
         text = json.dumps([CONTRACT_VERSION, *(getattr(self, name) for name in relevant)])
         return int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "little")

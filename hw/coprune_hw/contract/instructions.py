@@ -13,13 +13,18 @@ INSTRUCTION_BITS = 256
 INSTRUCTION_BYTES = INSTRUCTION_BITS // 8
 
 ADDRESS_BITS = 16
+PLANE_BITS = 13
+"""Of the words of a plane, and of addresses within it: a bank has 4096 words at most."""
 PITCH_BITS = 10
 SIZE_BITS = 11
 TILE_COUNT_BITS = 10
 MARK_BITS = 8
 BARRIER_BITS = 4
+TABLE_BITS = 3
 RAW_WORDS = 4
 """Words that a pixel of `lanes` accumulators takes."""
+TABLE_BYTES = 256
+"""An activation function: its value for every int8 number, ordered by the number's byte."""
 
 
 class Opcode(enum.IntEnum, shape=4):
@@ -38,6 +43,7 @@ class LoadKind(enum.IntEnum, shape=2):
     SLOTS = 0
     PARAMETERS = 1
     PIXELS = 2
+    TABLES = 3
 
 
 class Prefix(data.Struct):
@@ -64,7 +70,7 @@ class Place(data.Struct):
     """
 
     base: ADDRESS_BITS
-    plane_words: ADDRESS_BITS
+    plane_words: PLANE_BITS
     pitch: PITCH_BITS
     log2_stride: 2
     log2_bank_columns: 3
@@ -87,9 +93,10 @@ class Header(data.Struct):
 
 
 class Load(data.Struct):
-    """DRAM to slot, parameter or activation memory.
+    """DRAM to slot, parameter, table or activation memory.
 
-    `count` chunks (slot words or parameter records) go to `place.base` and on; a PIXELS load brings
+    `count` chunks (slot words, parameter records or bytes of tables, `TABLE_BYTES` of them each) go
+    to `place.base` and on; a PIXELS load brings
     `window.rows * window.width` pixels of `pixel_bytes` bytes each, and fills the word up with
     zeros. `source` is a byte offset from the program's base address, a multiple of the bus width.
     """
@@ -117,16 +124,25 @@ class Execute(data.Struct):
     words for a pixel, one with byte 0 of every lane, and `output.plane_words` addresses further
     each one with the next byte. The parameters must then be those that change nothing
     (`coprune_hw.contract.parameters.IDENTITY`), and `output.log2_stride` 0.
+
+    Where it is `interleaved`, the pixel computed at (y, x) is written to row ``2 y + row_phase``
+    and column ``2 x + column_phase`` of the output. Where it is `tabulated`, what is written is
+    the entry of table `table` for the requantized and clamped number.
     """
 
     prefix: Prefix
     barrier: BARRIER_BITS
     maximum: 1
     raw: 1
+    interleaved: 1
+    row_phase: 1
+    column_phase: 1
+    tabulated: 1
+    table: TABLE_BITS
     slot_base: ADDRESS_BITS
     slot_count: ADDRESS_BITS
     parameter_base: ADDRESS_BITS
-    tile_base: ADDRESS_BITS
+    tile_base: PLANE_BITS
     tile_rows: TILE_COUNT_BITS
     tile_columns: TILE_COUNT_BITS
     row_begin: SIZE_BITS

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from .config import AcceleratorConfig
-from .instructions import RAW_WORDS, LoadKind, Opcode
+from .instructions import RAW_WORDS, TABLE_BYTES, LoadKind, Opcode
 from .parameters import PARAMETER_BYTES
 from .slots import slot_bytes
 
@@ -34,13 +34,16 @@ def token_partners(prefix: dict, *, action: str) -> list[Opcode]:
 def chunks_of(instruction: dict, config: AcceleratorConfig) -> tuple[int, int]:
     """Size in bytes and number of what a LOAD or STORE moves.
 
-    Slot words, parameter records, pixels as they lie in DRAM, or whole words of a STORE.
+    Slot words, parameter records, bytes of tables, pixels as they lie in DRAM, or whole words of a
+    STORE.
     """
     if instruction["prefix"]["opcode"] == Opcode.LOAD:
         if instruction["kind"] == LoadKind.SLOTS:
             return slot_bytes(config.lanes), instruction["count"]
         if instruction["kind"] == LoadKind.PARAMETERS:
             return PARAMETER_BYTES, instruction["count"]
+        if instruction["kind"] == LoadKind.TABLES:
+            return 1, instruction["count"]
         size = instruction["pixel_bytes"]
     else:
         size = config.lanes
@@ -68,11 +71,33 @@ def drain_cycles(execute: dict, config: AcceleratorConfig) -> int:
     return config.columns * (RAW_WORDS if execute["raw"] else 1)
 
 
+def read_addresses(execute: dict) -> dict[LoadKind, int]:
+    """Where an EXECUTE begins to read what LOADs of each kind but pixels brought."""
+    addresses = {
+        LoadKind.SLOTS: execute["slot_base"],
+        LoadKind.PARAMETERS: execute["parameter_base"],
+    }
+    if execute["tabulated"]:
+        addresses[LoadKind.TABLES] = execute["table"] * TABLE_BYTES
+    return addresses
+
+
+def output_pixel(execute: dict, y, x):
+    """Row and column of the output to which the pixel computed at (y, x) is written."""
+    if not execute["interleaved"]:
+        return y, x
+    return 2 * y + execute["row_phase"], 2 * x + execute["column_phase"]
+
+
 def written_words(execute: dict, config: AcceleratorConfig) -> int:
     """Words that the drain writes for an EXECUTE: of pixels of its tiles inside the output."""
     bank_columns = 1 << execute["log2_bank_columns"]
     bank_rows = config.columns >> execute["log2_bank_columns"]
-    row_end = min(execute["row_begin"] + execute["tile_rows"] * bank_rows, execute["output_height"])
-    column_end = min(execute["tile_columns"] * bank_columns, execute["output_width"])
+    height, width = execute["output_height"], execute["output_width"]
+    if execute["interleaved"]:
+        height = (height - execute["row_phase"] + 1) // 2
+        width = (width - execute["column_phase"] + 1) // 2
+    row_end = min(execute["row_begin"] + execute["tile_rows"] * bank_rows, height)
+    column_end = min(execute["tile_columns"] * bank_columns, width)
     pixels = max(row_end - execute["row_begin"], 0) * column_end
     return pixels * (RAW_WORDS if execute["raw"] else 1)

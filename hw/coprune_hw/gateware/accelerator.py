@@ -61,6 +61,7 @@ class Accelerator(wiring.Component):
         connect(m, execute.completion, access.execute_completions)
         connect(m, access.slot_writes, execute.slot_write)
         connect(m, access.parameter_writes, execute.parameter_write)
+        connect(m, access.table_writes, execute.table_write)
         connect(m, access.pixel_writes, execute.pixel_write)
         connect(m, access.pixel_reads, execute.pixel_read)
         observed = execute.observe

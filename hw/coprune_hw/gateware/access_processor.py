@@ -20,6 +20,7 @@ from .interfaces import (
     pixel_read_signature,
     pixel_write_signature,
     slot_write_signature,
+    table_write_signature,
 )
 from .load import Loader
 from .read_arbiter import ReadArbiter
@@ -54,7 +55,7 @@ class AccessProcessor(wiring.Component):
         EXECUTE found an error in this cycle.
     slot_issued, barrier_stall, drain_stall : In(1)
         What EXECUTE does in this cycle, for the counters.
-    slot_writes, parameter_writes, pixel_writes, pixel_reads : Out
+    slot_writes, parameter_writes, table_writes, pixel_writes, pixel_reads : Out
         LOAD's and STORE's access to the memories of EXECUTE.
     halt : Out(1)
         Begin nothing more. 0 only while a program runs.
@@ -87,6 +88,7 @@ class AccessProcessor(wiring.Component):
                 "drain_stall": In(1),
                 "slot_writes": Out(slot_write_signature(config)),
                 "parameter_writes": Out(parameter_write_signature()),
+                "table_writes": Out(table_write_signature()),
                 "pixel_writes": Out(pixel_write_signature(config)),
                 "pixel_reads": Out(pixel_read_signature(config)),
                 "halt": Out(1),
@@ -145,6 +147,7 @@ class AccessProcessor(wiring.Component):
         connect(m, storer.bus, flipped(self.memory.write))
         connect(m, loader.slots, flipped(self.slot_writes))
         connect(m, loader.parameters, flipped(self.parameter_writes))
+        connect(m, loader.tables, flipped(self.table_writes))
         connect(m, loader.pixels, flipped(self.pixel_writes))
         connect(m, storer.pixels, flipped(self.pixel_reads))
 

@@ -10,7 +10,7 @@ from coprune_hw.contract.instructions import RAW_WORDS, Place, Prefix
 from coprune_hw.contract.parameters import ChannelParameters
 
 from .delay import delay
-from .interfaces import completion_signature, pixel_write_layout
+from .interfaces import completion_signature, pixel_write_layout, table_write_signature
 from .parameter_memory import ParameterMemory
 from .pixel_address import PixelAddress
 from .requantizer import Requantizer
@@ -21,10 +21,13 @@ from .sequencer import (
     DrainSettings,
     DrainTile,
 )
+from .table_memory import TableMemory
 
 
 class Drain(wiring.Component):
     """One word a cycle: the sums of one column in all lanes, requantized, to its place.
+
+    Between requantization and place lie the tables of activation functions, if there are any.
 
     For every instruction it first fetches the lanes' parameters, while the tiles of the one before
     still drain; all stages adopt them as the first tile passes. `columns` words come for every
@@ -50,6 +53,8 @@ class Drain(wiring.Component):
         Read port of the parameter memory.
     parameters_ready : Out
         High for a cycle for every job, in order: its parameters are there, or will be soon enough.
+    table_write : In
+        Bytes of the tables from LOAD.
     write : Out(stream)
         To the activation memory, which always accepts.
     tile_written : Out
@@ -88,6 +93,7 @@ class Drain(wiring.Component):
                 "parameter_address": Out(range(config.parameter_depth)),
                 "parameter": In(ChannelParameters),
                 "parameters_ready": Out(1),
+                "table_write": In(table_write_signature()),
                 "write": Out(stream.Signature(pixel_write_layout(config), always_ready=True)),
                 "tile_written": Out(1),
                 "completed": Out(1),
@@ -97,9 +103,14 @@ class Drain(wiring.Component):
         )
 
     @staticmethod
-    def latency(config: AcceleratorConfig) -> int:
-        """Cycles from `begin` to the word of column 0."""
+    def requantized_latency(config: AcceleratorConfig) -> int:
+        """Cycles from `begin` to the requantized word of column 0."""
         return Requantizer.LATENCY + config.lane_groups - 1
+
+    @classmethod
+    def latency(cls, config: AcceleratorConfig) -> int:
+        """Cycles from `begin` to the word of column 0."""
+        return cls.requantized_latency(config) + (TableMemory.LATENCY if config.tables else 0)
 
     @staticmethod
     def fetch_cycles(config: AcceleratorConfig) -> int:
@@ -114,7 +125,9 @@ class Drain(wiring.Component):
     @classmethod
     def held_latency(cls, config: AcceleratorConfig) -> int:
         """Cycles from a job's first `begin` to the last one in which its parameters are needed."""
-        return cls.latency(config) - 2
+        # Adopted in the cycle before the first word: by the last stage of the last lane group, or
+        # by the tables.
+        return cls.requantized_latency(config) - (1 if config.tables else 2)
 
     def elaborate(self, platform):
         config = self._config
@@ -145,6 +158,8 @@ class Drain(wiring.Component):
         shift_parameters = self._fetch_parameters(m, jobs, settings, let_go)
         choices = self._choose_bytes(m, settings, adopt)
         word = self._requantize(m, settings, adopt, shift_parameters, choices)
+        if config.tables:
+            word = self._tabulate(m, settings, adopt, word)
         located, ends_tile, last = self._place_words(m, tiles, settings)
         self._complete(m, prefixes)
         in_range = located.payload.address < config.activation_depth
@@ -242,6 +257,23 @@ class Drain(wiring.Component):
             outputs.append(delay(m, requantizer.output, skew, name=f"output_{lane}"))
         return Cat(*reversed(outputs))
 
+    def _tabulate(self, m, settings, adopt, word):
+        """The word after the activation function."""
+        config = self._config
+        m.submodules.tables = tables = TableMemory(config)
+        table, tabulated = Signal.like(tables.table, reset_less=True), Signal(reset_less=True)
+        adopt = delay(m, adopt, self.requantized_latency(config), name="adopt_table", init=0)
+        with m.If(adopt):
+            m.d.sync += [table.eq(settings.table), tabulated.eq(settings.tabulated)]
+        m.d.comb += [
+            tables.write.valid.eq(self.table_write.valid),
+            tables.write.payload.eq(self.table_write.payload),
+            Value.cast(tables.word).eq(word),
+            tables.table.eq(table),
+            tables.tabulated.eq(tabulated),
+        ]
+        return tables.output
+
     def _place_words(self, m, tiles, settings):
         """Addresses of a tile's words, in step with the words; the ends of tile and job."""
         config = self._config
@@ -272,7 +304,7 @@ class Drain(wiring.Component):
                 m.d.sync += active.eq(0)
 
         # Cycle 1: the pixel.
-        pixel_row = Signal(len(tile.row) + 1, reset_less=True)
+        pixel_row = Signal(len(tile.row) + 2, reset_less=True)
         pixel_column = Signal.like(pixel_row)
         pixel_active = Signal()
         pixel_ends_tile = Signal()
@@ -286,8 +318,14 @@ class Drain(wiring.Component):
                 with m.Case(log2_bank_columns):
                     m.d.comb += column_in_row.eq(column & ((1 << log2_bank_columns) - 1))
         m.d.sync += [
-            pixel_row.eq(tile.row + (column >> job.log2_bank_columns)),
-            pixel_column.eq(tile.column + column_in_row),
+            pixel_row.eq(
+                _interleave(
+                    tile.row + (column >> job.log2_bank_columns), job.interleaved, job.row_phase
+                )
+            ),
+            pixel_column.eq(
+                _interleave(tile.column + column_in_row, job.interleaved, job.column_phase)
+            ),
             pixel_active.eq(active),
             pixel_ends_tile.eq(active & (column == config.columns - 1) & ends_column),
             pixel_last.eq(tile.last),
@@ -311,3 +349,8 @@ class Drain(wiring.Component):
         last = pixel_ends_tile & pixel_last
         last = delay(m, last, PixelAddress.LATENCY, name="last", init=0)
         return pixel_address.located, ends_tile, last
+
+
+def _interleave(coordinate: Value, interleaved: Value, phase: Value) -> Value:
+    """Row or column of the output."""
+    return Mux(interleaved, Cat(phase, coordinate), coordinate)

@@ -18,6 +18,7 @@ from .interfaces import (
     pixel_write_layout,
     pixel_write_signature,
     slot_write_signature,
+    table_write_signature,
 )
 from .parameter_memory import ParameterMemory
 from .pe_array import PEArray
@@ -33,7 +34,7 @@ class ExecuteUnit(wiring.Component):
     instruction : In(stream of Execute)
     completion : Out(stream of Prefix)
         When the last word of an instruction has been written.
-    slot_write, parameter_write, pixel_write, pixel_read : In
+    slot_write, parameter_write, table_write, pixel_write, pixel_read : In
         What LOAD and STORE do with the memories.
     observe : Out(stream)
         The words that the drain writes.
@@ -59,6 +60,7 @@ class ExecuteUnit(wiring.Component):
                 "completion": Out(completion_signature()),
                 "slot_write": In(slot_write_signature(config)),
                 "parameter_write": In(parameter_write_signature()),
+                "table_write": In(table_write_signature()),
                 "pixel_write": In(pixel_write_signature(config)),
                 "pixel_read": In(pixel_read_signature(config)),
                 "observe": Out(stream.Signature(pixel_write_layout(config), always_ready=True)),
@@ -104,6 +106,7 @@ class ExecuteUnit(wiring.Component):
         connect(m, drain.completion, flipped(self.completion))
         connect(m, flipped(self.slot_write), slots.write)
         connect(m, flipped(self.parameter_write), parameters.write)
+        connect(m, flipped(self.table_write), drain.table_write)
         connect(m, flipped(self.pixel_write), activations.load_write)
         connect(m, flipped(self.pixel_read), activations.store_read)
 

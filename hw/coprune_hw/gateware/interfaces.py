@@ -77,6 +77,13 @@ class Instruction(data.Union):
     raw: INSTRUCTION_BITS
 
 
+class TableWrite(data.Struct):
+    """A byte of the tables, and its address in the table memory."""
+
+    address: ADDRESS_BITS
+    byte: 8
+
+
 class ParameterWrite(data.Struct):
     """A parameter record, and the output channel in the parameter memory that it is for."""
 
@@ -123,6 +130,11 @@ def slot_write_signature(config: AcceleratorConfig) -> stream.Signature:
 def parameter_write_signature() -> stream.Signature:
     """Writes to the parameter memory, always accepted."""
     return stream.Signature(ParameterWrite, always_ready=True)
+
+
+def table_write_signature() -> stream.Signature:
+    """Writes to the table memory, always accepted."""
+    return stream.Signature(TableWrite, always_ready=True)
 
 
 def pixel_write_signature(config: AcceleratorConfig) -> stream.Signature:

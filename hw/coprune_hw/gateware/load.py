@@ -14,6 +14,7 @@ from .interfaces import (
     parameter_write_signature,
     pixel_write_signature,
     slot_write_signature,
+    table_write_signature,
 )
 from .load_plan import LoadPlanner, load_job_layout
 from .load_write import LoadWriter
@@ -30,8 +31,8 @@ class Loader(wiring.Component):
     program_address, program_bytes : In(32)
         Must be stable.
     bus : Out(axi4_read_signature)
-    slots, parameters, pixels : Out
-        Writes to the three memories.
+    slots, parameters, tables, pixels : Out
+        Writes to the four memories.
     completions : Out(stream(Prefix))
         After the last write of an instruction was accepted.
     busy : Out(1)
@@ -44,8 +45,8 @@ class Loader(wiring.Component):
     An instruction asks for its first burst `REQUEST_LATENCY` cycles after it was accepted, while up
     to `AHEAD` earlier ones wait for their beats. The completion is valid `COMPLETION_LATENCY`
     cycles after the last write; between first beat and last write see `Chunker`. The next load's
-    first beat is taken `TURNAROUND` cycles after the last write at the earliest. A load of no slots
-    or parameters completes without the bus.
+    first beat is taken `TURNAROUND` cycles after the last write at the earliest. A load of nothing
+    completes without the bus.
     """
 
     REQUEST_LATENCY = LoadPlanner.LATENCY + BurstReader.LATENCY
@@ -64,6 +65,7 @@ class Loader(wiring.Component):
                 "bus": Out(axi4_read_signature(config)),
                 "slots": Out(slot_write_signature(config)),
                 "parameters": Out(parameter_write_signature()),
+                "tables": Out(table_write_signature()),
                 "pixels": Out(pixel_write_signature(config)),
                 "completions": Out(completion_signature()),
                 "busy": Out(1),
@@ -84,7 +86,7 @@ class Loader(wiring.Component):
         connect(m, reader.beats, writer.beats)
         connect(m, planner.jobs, jobs.i)
         connect(m, jobs.o, writer.jobs)
-        for name in ("slots", "parameters", "pixels", "completions"):
+        for name in ("slots", "parameters", "tables", "pixels", "completions"):
             connect(m, getattr(writer, name), flipped(getattr(self, name)))
         m.d.comb += [
             planner.program_address.eq(self.program_address),

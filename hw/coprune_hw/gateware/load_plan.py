@@ -6,7 +6,7 @@ from amaranth.lib.wiring import In, Out
 from amaranth.utils import exact_log2
 
 from coprune_hw.contract import AcceleratorConfig
-from coprune_hw.contract.instructions import Load, LoadKind
+from coprune_hw.contract.instructions import TABLE_BYTES, Load, LoadKind
 from coprune_hw.contract.parameters import PARAMETER_BYTES
 from coprune_hw.contract.registers import ErrorCode
 from coprune_hw.contract.slots import slot_bytes
@@ -32,14 +32,14 @@ class LoadPlanner(wiring.Component):
     program_address, program_bytes : In(32)
         Must be stable.
     transfers : Out(stream(Transfer))
-        None for a load of no slots or parameters.
+        None for a load of no slots, parameters or tables.
     jobs : Out(stream(load_job_layout))
         Presented together with the transfer, and accepted only together with it.
     busy : Out(1)
     error : Out(ErrorCode)
-        BAD_OPCODE: a kind that is none. ADDRESS: `source` is no multiple of the bus width, the
-        source ends behind the program, or slots or parameters end behind their memory; pixels are
-        none, have a size that is not 1 to `lanes` bytes, or a place that is none of this machine's.
+        ADDRESS: `source` is no multiple of the bus width, the source ends behind the program, or
+        slots, parameters or tables end behind their memory; pixels are none, have a size that is
+        not 1 to `lanes` bytes, or a place that is none of this machine's.
         Nothing is asked for, now or later. Stays until reset.
 
     Notes
@@ -98,6 +98,9 @@ class LoadPlanner(wiring.Component):
                     with m.Case(LoadKind.PARAMETERS):
                         m.d.sync += size.eq(PARAMETER_BYTES)
                         m.d.sync += memory_depth.eq(config.parameter_depth)
+                    with m.Case(LoadKind.TABLES):
+                        m.d.sync += size.eq(1)
+                        m.d.sync += memory_depth.eq(config.tables * TABLE_BYTES)
                     with m.Default():
                         m.d.sync += size.eq(load.pixel_bytes)
                         m.d.sync += chunks.eq(load.window.rows * load.window.width)
@@ -134,9 +137,6 @@ class LoadPlanner(wiring.Component):
                 m.next = "ISSUE"
                 with m.If((image_end > self.program_bytes) | is_unfit):
                     m.d.sync += self.error.eq(ErrorCode.ADDRESS)
-                    m.next = "ERROR"
-                with m.If(Value.cast(load.kind) == 3):
-                    m.d.sync += self.error.eq(ErrorCode.BAD_OPCODE)
                     m.next = "ERROR"
             with m.State("ISSUE"):
                 is_empty = ~chunks.any()

@@ -14,19 +14,20 @@ from .interfaces import (
     parameter_write_signature,
     pixel_write_signature,
     slot_write_signature,
+    table_write_signature,
 )
 from .load_plan import load_job_layout
 from .raster_walk import RasterWalk
 
 
 class LoadWriter(wiring.Component):
-    """Write the chunks of LOAD jobs to slot, parameter and activation memory.
+    """Write the chunks of LOAD jobs to slot, parameter, table and activation memory.
 
     Members
     -------
     jobs : In(stream(load_job_layout))
     beats : In(stream(bus_bits))
-    slots, parameters, pixels : Out
+    slots, parameters, tables, pixels : Out
         Writes; a pixel waits while its `ready` is 0, and is filled up with zeros to a word.
     completions : Out(stream(Prefix))
         One for every job, after its last write was accepted.
@@ -51,6 +52,7 @@ class LoadWriter(wiring.Component):
                 "beats": In(stream.Signature(config.bus_bits)),
                 "slots": Out(slot_write_signature(config)),
                 "parameters": Out(parameter_write_signature()),
+                "tables": Out(table_write_signature()),
                 "pixels": Out(pixel_write_signature(config)),
                 "completions": Out(completion_signature()),
                 "busy": Out(1),
@@ -113,6 +115,11 @@ class LoadWriter(wiring.Component):
                             self.parameters.valid.eq(chunks.valid),
                             chunks.ready.eq(1),
                         ]
+                    with m.Case(LoadKind.TABLES):
+                        m.d.comb += [
+                            self.tables.valid.eq(chunks.valid),
+                            chunks.ready.eq(1),
+                        ]
                     with m.Case(LoadKind.PIXELS):
                         can_write = locations.valid & locations.payload.in_range
                         m.d.comb += [
@@ -140,6 +147,8 @@ class LoadWriter(wiring.Component):
             self.slots.payload.slot.eq(chunk),
             self.parameters.payload.address.eq(address),
             self.parameters.payload.record.eq(chunk),
+            self.tables.payload.address.eq(address),
+            self.tables.payload.byte.eq(chunk),
             self.pixels.payload.bank.eq(locations.payload.bank),
             self.pixels.payload.address.eq(locations.payload.address),
             self.pixels.payload.word.eq(

@@ -9,6 +9,7 @@ from coprune_hw.contract.instructions import (
     ADDRESS_BITS,
     RAW_WORDS,
     SIZE_BITS,
+    TABLE_BITS,
     Execute,
     Place,
     Prefix,
@@ -28,6 +29,11 @@ class DrainSettings(data.Struct):
     """What the drain does with the tiles of an EXECUTE instruction."""
 
     raw: 1
+    interleaved: 1
+    row_phase: 1
+    column_phase: 1
+    tabulated: 1
+    table: TABLE_BITS
     output: Place
     log2_bank_columns: 3
     height: SIZE_BITS
@@ -184,6 +190,11 @@ class Sequencer(wiring.Component):
             self.raw.eq(execute.raw),
             self.job.payload.prefix.eq(execute.prefix),
             settings.raw.eq(execute.raw),
+            settings.interleaved.eq(execute.interleaved),
+            settings.row_phase.eq(execute.row_phase),
+            settings.column_phase.eq(execute.column_phase),
+            settings.tabulated.eq(execute.tabulated),
+            settings.table.eq(execute.table),
             settings.output.eq(execute.output),
             settings.log2_bank_columns.eq(execute.log2_bank_columns),
             settings.height.eq(execute.output_height),
@@ -299,4 +310,5 @@ class Sequencer(wiring.Component):
             | (execute.log2_bank_columns > config.log2_columns)
             | ~is_place_valid(execute.output, config)
             | (execute.raw & (execute.output.log2_stride != 0))
+            | (execute.tabulated & (execute.table >= config.tables))
         )

@@ -6,9 +6,7 @@ from collections.abc import Sequence
 
 from coprune_hw.contract.instructions import RAW_WORDS, LoadKind, Opcode
 from coprune_hw.contract.program import LayerRecord, MachineProgram
-
-_READ_FROM = {LoadKind.SLOTS: "slot_base", LoadKind.PARAMETERS: "parameter_base"}
-"""The field of an EXECUTE that says where it reads what a LOAD of a kind brings."""
+from coprune_hw.contract.work import read_addresses
 
 
 def layer_of_instructions(program: MachineProgram) -> list[int | None]:
@@ -53,15 +51,17 @@ def _layers_of_executes(
 def _attribute_loads(instructions: list[dict], layers: list[int | None]) -> None:
     # From the end on, with the reads that no LOAD has been found for. Memories are rings: a read
     # belongs to the last LOAD before it that brings its address.
-    reads: dict[LoadKind, list[tuple[int, int | None]]] = {kind: [] for kind in _READ_FROM}
+    reads: dict[LoadKind, list[tuple[int, int | None]]] = {
+        LoadKind(kind): [] for kind in LoadKind if kind != LoadKind.PIXELS
+    }
     next_layer = None
     for index in reversed(range(len(instructions))):
         instruction = instructions[index]
         opcode = instruction["prefix"]["opcode"]
         if opcode == Opcode.EXECUTE:
             next_layer = layers[index]
-            for kind, field in _READ_FROM.items():
-                reads[kind].append((instruction[field], next_layer))
+            for kind, address in read_addresses(instruction).items():
+                reads[kind].append((address, next_layer))
         elif opcode == Opcode.LOAD and instruction["kind"] == LoadKind.PIXELS:
             layers[index] = next_layer
         elif opcode == Opcode.LOAD:

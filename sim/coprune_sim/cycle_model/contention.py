@@ -9,7 +9,7 @@ import numpy as np
 
 from coprune_hw.contract.instructions import INSTRUCTION_BITS, LoadKind, Opcode
 from coprune_hw.contract.planes import locate
-from coprune_hw.contract.work import chunks_of, drain_cycles, transfer_beats
+from coprune_hw.contract.work import chunks_of, drain_cycles, output_pixel, transfer_beats
 from coprune_hw.gateware.fetch import PREFETCH_INSTRUCTIONS, Fetcher
 from coprune_hw.gateware.load import Loader
 from coprune_hw.gateware.raster_walk import RasterWalk
@@ -156,7 +156,8 @@ def longest_drain_run(workload: Workload) -> int:
             tile_row, tile_column = np.divmod(tile, execute["tile_columns"])
             y = tile_row * (columns >> log2_bank_columns) + (column >> log2_bank_columns)
             x = (tile_column << log2_bank_columns) + (column & ((1 << log2_bank_columns) - 1))
-            bank, _ = locate(execute["output"], execute["row_begin"] + y, x, columns=columns)
+            y, x = output_pixel(execute, execute["row_begin"] + y, x)
+            bank, _ = locate(execute["output"], y, x, columns=columns)
             ends = np.flatnonzero(np.diff(bank, append=-1))
             run = int(np.diff(ends, prepend=-1).max())
             longest = max(longest, run * drain_cycles(execute, workload.config) // columns)

@@ -21,6 +21,7 @@ from .workload import Workload
 LOAD_CAUSES = {
     LoadKind.SLOTS: "weights",
     LoadKind.PARAMETERS: "weights",
+    LoadKind.TABLES: "weights",
     LoadKind.PIXELS: "input",
 }
 """What EXECUTE waits for while LOAD brings it."""

@@ -10,7 +10,7 @@ import numpy as np
 
 from coprune_hw.contract.config import AcceleratorConfig
 from coprune_hw.contract.planes import locate
-from coprune_hw.contract.work import drain_cycles
+from coprune_hw.contract.work import drain_cycles, output_pixel
 from coprune_hw.gateware import execute as gateware
 from coprune_hw.gateware.activation_memory import ActivationMemory
 from coprune_hw.gateware.drain import Drain
@@ -183,6 +183,7 @@ class ExecuteUnit:
         tile_row, tile_column = divmod(tile, execute["tile_columns"])
         y = execute["row_begin"] + tile_row * bank_rows + (column >> log2_bank_columns)
         x = (tile_column << log2_bank_columns) + (column & ((1 << log2_bank_columns) - 1))
+        y, x = output_pixel(execute, y, x)
         if y >= execute["output_height"] or x >= execute["output_width"]:
             return None
         return locate(execute["output"], y, x, columns=self._config.columns)[0]

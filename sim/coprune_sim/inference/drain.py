@@ -43,9 +43,13 @@ class Drain:
         self.factors = [self._row(factor) for factor in factors]
         self.multiplier = self._row(np.ldexp(layer.multiplier.astype(float), -layer.post_shift))
         # Without a shift the half is cut off again.
-        offset = layer.output.zero + PIXEL_OFFSET + 0.5
+        offset = layer.requantized_zero + PIXEL_OFFSET + 0.5
         self.offset = torch.full_like(self.multiplier, offset)
         self.low, self.high = layer.low + PIXEL_OFFSET, layer.high + PIXEL_OFFSET
+        self.table = None
+        if layer.table is not None:
+            stored = layer.table.astype(np.int16) + PIXEL_OFFSET
+            self.table = torch.from_numpy(stored.astype(np.uint8))
 
     def __call__(self, sums: torch.Tensor, identities: Sequence[torch.Tensor]) -> torch.Tensor:
         """Drain a layer.
@@ -83,6 +87,8 @@ class Drain:
             torch.addcmul(self.offset, scaled, self.multiplier, out=scaled)
             scaled.clamp_(self.low, self.high)
             outputs[block] = narrow[: len(shifted)].copy_(scaled)
+            if self.table is not None:
+                outputs[block] = self.table[outputs[block].to(torch.int64)]
         return outputs.view(-1, height, width, channels).permute(0, 3, 1, 2)
 
     def _row(self, values: np.ndarray) -> torch.Tensor:

@@ -80,7 +80,7 @@ class ExactSum:
         """
         layer, reach = self.layer, 1 << (SATURATED_BITS - 1)
         lowest, highest = (
-            layer.output.zero + shift_round(operand * layer.multiplier, layer.post_shift)
+            layer.requantized_zero + shift_round(operand * layer.multiplier, layer.post_shift)
             for operand in (-reach, reach - 1)
         )
         shows = (lowest > layer.low) | (highest < layer.high)
@@ -90,10 +90,12 @@ class ExactSum:
 def prove(layer: Layer, graph: IntegerGraph) -> ExactSum | None:
     """Prove that every sum of a layer, in any order, is exact in float32; None where it may not be.
 
-    A layer that takes a maximum, or gives its sums raw, or whose requantization is wider than the
-    hardware's, has no proof either.
+    A layer that takes a maximum, or gives its sums raw, or reads dilated images, or whose
+    requantization is wider than the hardware's, has no proof either.
     """
     if layer.maximum or layer.output.raw or not _fits_hardware(layer):
+        return None
+    if any(source.input_dilation > 1 for source in layer.sources):
         return None
     terms = _choose_terms(layer, graph)
     bias = layer.bias + (1 << layer.pre_shift >> 1) + sum(term.missing for term in terms)

@@ -83,10 +83,12 @@ def _find_constants(graph: IntegerGraph) -> dict[str, _Constants]:
             multiplier=layer.multiplier,
             pre_shift=layer.pre_shift,
             post_shift=layer.post_shift,
-            zero=layer.output.zero,
+            zero=layer.requantized_zero,
             low=layer.low,
             high=layer.high,
         )
+        if layer.table is not None:
+            value = layer.table[value + ACTIVATION_REACH].astype(np.int64)
         found[layer.output.name] = _Constants(known, value)
     return found
 
@@ -175,4 +177,4 @@ def _reads_outside(source: Source, *, tensor: Tensor, output: Tensor) -> bool:
         image=(tensor.height, tensor.width),
         output=(output.height, output.width),
     )
-    return max(padding) > 0
+    return max(padding) > 0 or source.input_dilation > 1

@@ -19,6 +19,7 @@ from coprune_sim.reference import ACTIVATION_REACH, worst_sum
 from .channel_order import order_channels
 from .dead_channels import remove_dead_channels
 from .memory_image import ImagePlan, assemble, plan_image
+from .phases import split_phases
 from .placement import check_geometry, place_tensors
 from .schedule import LayerWork, schedule_layers
 from .space_to_depth import fold_input_phases
@@ -109,13 +110,21 @@ def plan(graph: IntegerGraph, config: AcceleratorConfig, *, skip_zeros: bool = T
         # Most weights of the folded layer are zeros that it did not have before.
         graph, phases = fold_input_phases(graph, lanes=config.lanes)
     check_layers(graph, config=config)
+    graph, numbers = split_phases(graph)
     streams = [
         build_streams(layer, lanes=config.lanes, skip_zeros=skip_zeros) for layer in graph.layers
     ]
     placements = place_tensors(graph, streams=streams, config=config)
     works = [
-        prepare_layer(layer, graph=graph, streams=stream, placements=placements, config=config)
-        for layer, stream in zip(graph.layers, streams, strict=True)
+        prepare_layer(
+            layer,
+            number=number,
+            graph=graph,
+            streams=stream,
+            placements=placements,
+            config=config,
+        )
+        for number, layer, stream in zip(numbers, graph.layers, streams, strict=True)
     ]
     input_region = _region(image, config=config, compact=True, phases=phases)
     output_region = _region(graph.output, config=config, compact=False)
@@ -150,6 +159,11 @@ def check_layers(graph: IntegerGraph, *, config: AcceleratorConfig) -> None:
     limit = 1 << (config.accumulator_bits - 1)
     read = {source.tensor for layer in graph.layers for source in layer.sources}
     for layer in graph.layers:
+        if layer.table is not None and not config.tables:
+            raise ValueError(
+                f"layer {layer.name!r} has an activation function that takes a table, but the "
+                "accelerator has no tables: give its configuration 'tables' from 1 on"
+            )
         if layer.output.raw:
             _check_raw(layer, is_read=layer.output.name in read)
         for source in layer.sources:
@@ -165,6 +179,7 @@ def check_layers(graph: IntegerGraph, *, config: AcceleratorConfig) -> None:
 def prepare_layer(
     layer: Layer,
     *,
+    number: int,
     graph: IntegerGraph,
     streams: LayerStreams,
     placements: Mapping[str, Placement],
@@ -174,6 +189,7 @@ def prepare_layer(
     placed = [placements[source.tensor] for source in layer.sources]
     return LayerWork(
         layer=layer,
+        number=number,
         streams=place_streams(streams, layer=layer, placements=placed),
         parameters=_pack_parameters(layer, lanes=config.lanes),
         grid=check_geometry(layer, placements),
@@ -197,7 +213,7 @@ def choose_pad(layer: Layer, *, graph: IntegerGraph) -> int:
     zeros = {
         graph.tensor(source.tensor).zero
         for source in layer.sources
-        if _reads_outside(source, image=graph.tensor(source.tensor), output=layer.output)
+        if _reads_outside(source, image=graph.tensor(source.tensor), computed=layer.computed)
     }
     if len(zeros) > 1:
         raise ValueError(
@@ -207,10 +223,10 @@ def choose_pad(layer: Layer, *, graph: IntegerGraph) -> int:
     return zeros.pop() if zeros else 0
 
 
-def _reads_outside(source: Source, *, image: Tensor, output: Tensor) -> bool:
+def _reads_outside(source: Source, *, image: Tensor, computed: tuple[int, int]) -> bool:
     for axis in range(2):
         first = -source.padding[axis]
-        last = (output.shape[1 + axis] - 1) * source.stride + first
+        last = (computed[axis] - 1) * source.stride + first
         last += (source.weight.shape[2 + axis] - 1) * source.dilation[axis]
         if first < 0 or last >= image.shape[1 + axis]:
             return True
@@ -223,7 +239,7 @@ def _check_raw(layer: Layer, *, is_read: bool) -> None:
     for name, value in IDENTITY.items():
         if (getattr(layer, name) != value).any():
             raise ValueError(f"layer {layer.name!r}: {name} of a raw output must be {value}")
-    if (layer.low, layer.high, layer.output.zero) != (-128, 127, 0):
+    if (layer.low, layer.high, layer.output.zero) != (-128, 127, 0) or layer.table is not None:
         raise ValueError(f"layer {layer.name!r}: a raw output must be neither clamped nor shifted")
 
 

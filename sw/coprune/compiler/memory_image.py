@@ -100,7 +100,7 @@ def plan_image(
     }
     addresses |= {id(step): output_offset + step.output_offset for step in schedule.stores}
     tokens = _tokens(schedule)
-    marks = _marks(schedule, layers=len(works), config=config)
+    marks = _marks(schedule, layers=1 + works[-1].number, config=config)
     instructions = [
         {
             "prefix": prefix(Opcode.HEADER),
@@ -189,7 +189,7 @@ def _marks(schedule: Schedule, *, layers: int, config: AcceleratorConfig) -> dic
 
 def _records(schedule: Schedule, works: Sequence[LayerWork]) -> tuple[LayerRecord, ...]:
     records = []
-    for index, work in enumerate(works):
+    for index, work in {work.number: work for work in works}.items():
         executes = {
             number: step for number, step in enumerate(schedule.executes) if step.layer == index
         }

@@ -70,7 +70,9 @@ def peak_words(placements: Mapping[str, Placement]) -> int:
 
 
 def _tensors(graph: IntegerGraph) -> list[Tensor]:
-    return [graph.input, *(layer.output for layer in graph.layers)]
+    """The input, and what layers write; several may write one tensor."""
+    tensors = (graph.input, *(layer.output for layer in graph.layers))
+    return list({tensor.name: tensor for tensor in tensors}.values())
 
 
 def _shape_tensors(
@@ -163,8 +165,8 @@ def _cycles(
     layer: Layer, streams: LayerStreams, placements: dict[str, Placement], config: AcceleratorConfig
 ) -> int:
     grid = placements[layer.sources[0].tensor]
-    rows = -(-layer.output.height // grid.bank_rows)
-    columns = -(-layer.output.width // grid.bank_columns)
+    height, width = layer.computed
+    rows, columns = -(-height // grid.bank_rows), -(-width // grid.bank_columns)
     draining = config.columns * (RAW_WORDS if layer.output.raw else 1)
     return rows * columns * int(np.maximum(streams.counts, draining).sum())
 
@@ -180,14 +182,19 @@ def _lifetimes(
         for source, placement in zip(layer.sources, placed, strict=True):
             last_reader[source.tensor] = index
             slack[source.tensor] = max(slack.get(source.tensor, 0), folded * (placement.pitch + 1))
-    lifetimes = {}
-    for index, tensor in enumerate(_tensors(graph), start=-1):
-        first = max(index, 0)
-        words = placements[tensor.name].words + slack.get(tensor.name, 0)
-        lifetimes[tensor.name] = Lifetime(
-            words=words, first=first, last=last_reader.get(tensor.name, first)
+    first_use, last_use = {graph.input.name: 0}, {graph.input.name: 0}
+    for index, layer in enumerate(graph.layers):
+        first_use.setdefault(layer.output.name, index)
+        last_use[layer.output.name] = index
+    last_use |= last_reader
+    return {
+        name: Lifetime(
+            words=placements[name].words + slack.get(name, 0),
+            first=first_use[name],
+            last=last_use[name],
         )
-    return lifetimes
+        for name in first_use
+    }
 
 
 def _allocate(lifetimes: dict[str, Lifetime], *, graph: IntegerGraph, depth: int) -> dict[str, int]:

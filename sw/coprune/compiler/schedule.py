@@ -11,14 +11,17 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
+import numpy as np
+
 from coprune_hw.contract import AcceleratorConfig
-from coprune_hw.contract.instructions import BARRIER_BITS, RAW_WORDS, LoadKind
+from coprune_hw.contract.instructions import BARRIER_BITS, RAW_WORDS, TABLE_BYTES, LoadKind
 from coprune_hw.contract.parameters import PARAMETER_BYTES
 from coprune_hw.contract.planes import Placement
 from coprune_hw.contract.program import Region
 from coprune_hw.contract.slots import SlotStream, slot_bytes
 from coprune_sim.graph import Layer, Source
 
+from .phases import PhaseLayer
 from .strips import Strip, plan_strips
 
 NOTHING = -1
@@ -35,6 +38,8 @@ class LayerWork:
     Parameters
     ----------
     layer : Layer
+    number : int
+        Of the layer in the program: the phases of a layer have one number.
     streams : tuple of SlotStream
         Of each channel tile.
     parameters : bytes
@@ -47,6 +52,7 @@ class LayerWork:
     """
 
     layer: Layer
+    number: int
     streams: tuple[SlotStream, ...]
     parameters: bytes
     grid: Placement
@@ -56,12 +62,12 @@ class LayerWork:
     @property
     def tile_rows(self) -> int:
         """Rows of pixel tiles of the output."""
-        return -(-self.layer.output.height // self.grid.bank_rows)
+        return -(-self.layer.computed[0] // self.grid.bank_rows)
 
     @property
     def tile_columns(self) -> int:
         """Columns of pixel tiles of the output."""
-        return -(-self.layer.output.width // self.grid.bank_columns)
+        return -(-self.layer.computed[1] // self.grid.bank_columns)
 
 
 @dataclass(frozen=True)
@@ -75,7 +81,7 @@ class LoadStep:
         Fields of the instruction.
     count, pixel_bytes : int
     payload : SlotStream or bytes
-        Slots, or packed parameters, to load.
+        Slots, packed parameters, or a table, to load.
     payload_bytes : int
         What they take in DRAM.
     input_offset : int
@@ -204,9 +210,16 @@ def schedule_layers(
     loads: list[LoadStep] = []
     executes: list[ExecuteStep] = []
     slot_ring, parameter_ring = _Ring(config.slot_depth), _Ring(config.parameter_depth)
+    table_ring = _Ring(config.tables)
     unsettled: set[str] = set()
-    for layer_index, work in enumerate(works):
+    before = works[0]
+    for work in works:
         reads = {source.tensor for source in work.layer.sources}
+        if work.layer.table is None:
+            table = _Piece(begin=0, end=0, needs_execute=NOTHING)
+        elif work.number != before.number or work is works[0]:
+            table = table_ring.take(1)
+            loads.append(_load_table(work.layer.table, table))
         for tile, stream in enumerate(work.streams):
             slots = slot_ring.take(_checked_count(stream, work=work, config=config))
             loads.append(_load_slots(stream, slots, config=config))
@@ -217,7 +230,7 @@ def schedule_layers(
                 loads.append(_load_parameters(work, parameters, first_tile=tile, config=config))
                 parameter_tile = tile
             strips = [Strip(first_tile_row=0, tile_rows=work.tile_rows, input_rows=range(0))]
-            if layer_index == 0 and tile == 0:
+            if work is works[0] and tile == 0:
                 strips = plan_strips(
                     work.layer,
                     grid=work.grid,
@@ -229,7 +242,7 @@ def schedule_layers(
                 loads += _load_pixels(strip, region=input_region, placement=input_placement)
                 barrier = 0
                 if reads & unsettled:
-                    barrier = 1 + tiles_not_read(work, works[executes[-1].layer], executes[-1])
+                    barrier = 1 + tiles_not_read(work, before, executes[-1])
                     unsettled.clear()
                 fields = _execute_fields(work, tile=tile, strip=strip)
                 fields |= {
@@ -237,11 +250,13 @@ def schedule_layers(
                     "slot_base": slots.begin,
                     "slot_count": len(stream),
                     "parameter_base": parameters.begin + (tile - parameter_tile) * config.lanes,
+                    "table": table.begin,
                 }
-                slots.last_user = parameters.last_user = len(executes)
+                slots.last_user = parameters.last_user = table.last_user = len(executes)
                 executes.append(
-                    ExecuteStep(layer=layer_index, fields=fields, needs_load=len(loads) - 1)
+                    ExecuteStep(layer=work.number, fields=fields, needs_load=len(loads) - 1)
                 )
+                before = work
             unsettled.add(work.layer.output.name)
     stores = _store_output(works[-1], executes=executes, region=output_region)
     return Schedule(loads=tuple(loads), executes=tuple(executes), stores=stores)
@@ -255,7 +270,7 @@ def tiles_not_read(work: LayerWork, before: LayerWork, execute: ExecuteStep) -> 
     work : LayerWork
         The layer, which begins with its first tile.
     before : LayerWork
-        The layer of `execute`.
+        That of `execute`.
     execute : ExecuteStep
         The last one before the layer.
     """
@@ -266,7 +281,7 @@ def tiles_not_read(work: LayerWork, before: LayerWork, execute: ExecuteStep) -> 
             min((min(bank, size) - 1) * source.stride + reach, extent - 1)
             for bank, size, reach, extent in zip(
                 (work.grid.bank_rows, work.grid.bank_columns),
-                work.layer.output.shape[1:],
+                work.layer.computed,
                 _reach(source),
                 written.shape[1:],
                 strict=True,
@@ -280,6 +295,14 @@ def tiles_not_read(work: LayerWork, before: LayerWork, execute: ExecuteStep) -> 
     row, column = (max(corner[axis] for corner in corners) for axis in range(2))
     if row < 0 or column < 0:
         return tiles
+    if isinstance(before.layer, PhaseLayer):
+        # The last EXECUTE writes every second row and column: those up to what is read.
+        row, column = (
+            (place - phase) // 2
+            for place, phase in zip((row, column), before.layer.phase, strict=True)
+        )
+        if row < 0 or column < 0:
+            return tiles
     tile_row = (row - execute.fields["row_begin"]) // before.grid.bank_rows
     tile_column = column // before.grid.bank_columns
     last_read = tile_row * execute.fields["tile_columns"] + tile_column
@@ -366,6 +389,18 @@ def _load_slots(stream: SlotStream, piece: _Piece, *, config: AcceleratorConfig)
     )
 
 
+def _load_table(table: np.ndarray, piece: _Piece) -> LoadStep:
+    # The machine finds an entry by the argument's byte.
+    return LoadStep(
+        kind=LoadKind.TABLES,
+        place={"base": piece.begin * TABLE_BYTES, **_NO_PLACE},
+        count=TABLE_BYTES,
+        payload=np.roll(table, TABLE_BYTES // 2).tobytes(),
+        payload_bytes=TABLE_BYTES,
+        needs_execute=piece.needs_execute,
+    )
+
+
 def _tiles_per_load(config: AcceleratorConfig) -> int:
     """Channel tiles whose parameters are loaded together: half a memory, so the next can follow."""
     return max(config.parameter_depth // 2 // config.lanes, 1)
@@ -411,9 +446,15 @@ def _load_pixels(strip: Strip, *, region: Region, placement: Placement) -> list[
 def _execute_fields(work: LayerWork, *, tile: int, strip: Strip) -> dict:
     """The fields that do not depend on the schedule."""
     layer, grid = work.layer, work.grid
+    phase = layer.phase if isinstance(layer, PhaseLayer) else None
+    row_phase, column_phase = phase or (0, 0)
     return {
         "maximum": int(layer.maximum),
         "raw": int(layer.output.raw),
+        "interleaved": int(phase is not None),
+        "row_phase": row_phase,
+        "column_phase": column_phase,
+        "tabulated": int(layer.table is not None),
         "tile_base": strip.first_tile_row * grid.pitch,
         "tile_rows": strip.tile_rows,
         "tile_columns": work.tile_columns,
@@ -426,7 +467,7 @@ def _execute_fields(work: LayerWork, *, tile: int, strip: Strip) -> dict:
         "output_width": layer.output.width,
         "output": work.output.fields(tile * (RAW_WORDS if layer.output.raw else 1)),
         "pad": work.pad,
-        "zero": layer.output.zero,
+        "zero": layer.requantized_zero,
         "low": layer.low,
         "high": layer.high,
     }

@@ -253,14 +253,14 @@ def reach_blocks(
             stride=stride,
             size=height,
             bank_size=placements[0].bank_rows,
-            outputs=layer.output.height,
+            outputs=layer.computed[0],
         ),
         _reach(
             blocks.column,
             stride=stride,
             size=width,
             bank_size=placements[0].bank_columns,
-            outputs=layer.output.width,
+            outputs=layer.computed[1],
         ),
     )
 

@@ -60,8 +60,9 @@ def plan_strips(
     list of Strip
         Together they load the whole input.
     """
-    tile_rows = -(-layer.output.height // grid.bank_rows)
-    row_cycles = -(-layer.output.width // grid.bank_columns) * max(slots, config.columns)
+    height, width = layer.computed
+    tile_rows = -(-height // grid.bank_rows)
+    row_cycles = -(-width // grid.bank_columns) * max(slots, config.columns)
 
     def load_cycles(rows: int) -> int:
         pixels = rows * input_region.columns * grid.groups

@@ -23,7 +23,7 @@ def describe_instruction(instruction: dict, *, config: AcceleratorConfig) -> str
 
 
 def kind_of(instruction: dict) -> str:
-    """``"slots"``, ``"parameters"`` or ``"pixels"`` of a LOAD; else the opcode's name."""
+    """The kind of a LOAD, such as ``"slots"``; else the opcode's name."""
     opcode = Opcode(instruction["prefix"]["opcode"])
     if opcode == Opcode.LOAD:
         return LoadKind(instruction["kind"]).name.lower()
@@ -63,8 +63,11 @@ def _describe_load(load: dict, *, config: AcceleratorConfig) -> str:
     base = load["place"]["base"]
     if load["kind"] == LoadKind.PIXELS:
         return f"{_rows(load['window'])} of input, {size}, to bank words {base} and on"
-    noun = "slots" if load["kind"] == LoadKind.SLOTS else "channels' parameters"
-    memory = "slot" if load["kind"] == LoadKind.SLOTS else "parameter"
+    noun, memory = {
+        LoadKind.SLOTS: ("slots", "slot"),
+        LoadKind.PARAMETERS: ("channels' parameters", "parameter"),
+        LoadKind.TABLES: ("values of an activation function", "table"),
+    }[load["kind"]]
     end = base + load["count"] - 1
     return f"{load['count']:,} {noun}, {size}, to {memory} memory {base}..{end}"
 
@@ -82,6 +85,9 @@ def _describe_execute(execute: dict, *, config: AcceleratorConfig) -> str:
     )
     text += f", from row {execute['row_begin']} on" if execute["row_begin"] else ""
     text += ", maximum" if execute["maximum"] else ""
+    if execute["interleaved"]:
+        text += f", every second pixel from ({execute['row_phase']}, {execute['column_phase']}) on"
+    text += f", through table {execute['table']}" if execute["tabulated"] else ""
     return text + (", after a barrier" if execute["barrier"] else "")
 
 

@@ -1,17 +1,15 @@
-"""Where things lie: in DRAM, in the activation banks, in the slot and the parameter memory."""
+"""Where things lie: in DRAM, in the activation banks, in slot, parameter and table memory."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 from coprune.program import Program
-from coprune_hw.contract.instructions import INSTRUCTION_BYTES, LoadKind, Opcode
-from coprune_hw.contract.work import payload_bytes
+from coprune_hw.contract.instructions import INSTRUCTION_BYTES, TABLE_BYTES, LoadKind, Opcode
+from coprune_hw.contract.work import payload_bytes, read_addresses
 from coprune_sim.cycle_model import InstructionTiming
 
 from .disassembly import kind_of
-
-_READ_FROM = {LoadKind.SLOTS: "slot_base", LoadKind.PARAMETERS: "parameter_base"}
 
 
 def describe_memory(
@@ -34,6 +32,7 @@ def describe_memory(
             for name, depth, kind in (
                 ("slots", config.slot_depth, LoadKind.SLOTS),
                 ("parameters", config.parameter_depth, LoadKind.PARAMETERS),
+                ("tables", config.tables * TABLE_BYTES, LoadKind.TABLES),
             )
         ],
     }
@@ -48,7 +47,7 @@ def _describe_dram(
     loads = {}
     for index, instruction in enumerate(instructions):
         kind = kind_of(instruction)
-        if kind in ("slots", "parameters"):
+        if kind in ("slots", "parameters", "tables"):
             size = payload_bytes(instruction, program.config)
             loads.setdefault(instruction["source"], (kind, size, layer_of.get(index)))
     regions += [(kind, offset, size, layer) for offset, (kind, size, layer) in loads.items()]
@@ -116,8 +115,8 @@ def _describe_pieces(
                     "end": timing.end,
                 }
             )
-        elif opcode == Opcode.EXECUTE:
-            address = instruction[_READ_FROM[kind]]
+        elif opcode == Opcode.EXECUTE and kind in (addresses := read_addresses(instruction)):
+            address = addresses[kind]
             # A ring: a read belongs to the last LOAD before it that brings its address.
             for piece in reversed(pieces):
                 if piece["base"] <= address < piece["base"] + piece["count"]:

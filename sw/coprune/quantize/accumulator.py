@@ -13,8 +13,17 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from coprune.compiler.float_graph import FloatSource
+from coprune.compiler.float_graph import FloatLayer, FloatSource
+from coprune.compiler.scheme import Scheme
+from coprune.quantize.calibration import Grid
 from coprune_hw.contract.arithmetic import DIAGONAL_WEIGHT_MAX, WEIGHT_MAX
+
+FINEST_STEP = 2.0**-24
+"""Smallest accumulator step in output steps: finer ones change nothing, and dead channels with
+weights of 1e-30 would otherwise ask for them."""
+WHOLE = 1e-3
+"""Weights this close to integers are the integers of a quantized network, whose scales are
+float32."""
 
 
 @dataclass(frozen=True)
@@ -80,6 +89,52 @@ def common_scale(
     return Accumulator(step=step, weights=weights)
 
 
+def choose_accumulator(
+    layer: FloatLayer, grids: dict[str, Grid], *, floor: np.ndarray, scheme: Scheme
+) -> Accumulator:
+    """Return the accumulator of a layer, in which given steps hold where they fit.
+
+    A channel keeps them if its weights are integers in them.
+
+    Parameters
+    ----------
+    layer : FloatLayer
+    grids : dict of Grid
+        Of the tensors that it reads, at least.
+    floor : float64 array [outputs], > 0
+        As in `common_scale`.
+    scheme : Scheme
+    """
+    input_scales = [grids[source.tensor.name].scale for source in layer.sources]
+    chosen = common_scale(
+        layer.sources,
+        input_scales=input_scales,
+        floor=floor,
+        coarse=len(layer.sources) == 1 and not layer.bias.any(),
+    )
+    given = [
+        scheme.weight_scales[source.name] * scale
+        for source, scale in zip(layer.sources, input_scales, strict=True)
+        if source.name in scheme.weight_scales
+    ]
+    if not given:
+        return chosen
+    step = np.max(given, axis=0)
+    fits = step >= floor
+    for source, scale in zip(layer.sources, input_scales, strict=True):
+        weight = _in_steps(source, step=step / scale)
+        whole = (np.abs(weight - np.rint(weight)) < WHOLE) & (
+            np.abs(weight) < weight_limit(source) + 0.5
+        )
+        fits &= whole.all(axis=(1, 2, 3))
+    step = np.where(fits, step, chosen.step)
+    weights = tuple(
+        np.rint(_in_steps(source, step=step / scale)).astype(np.int16)
+        for source, scale in zip(layer.sources, input_scales, strict=True)
+    )
+    return Accumulator(step=step, weights=weights)
+
+
 def weight_noise(
     source: FloatSource, weight: np.ndarray, *, step: np.ndarray, input_scale: float
 ) -> np.ndarray:
@@ -116,6 +171,10 @@ def _divide_exactly(exact: np.ndarray, step: np.ndarray, *, limit: int) -> np.nd
 def _rounded(source: FloatSource, *, step: np.ndarray) -> np.ndarray:
     rounded = np.rint(source.weight.numpy() / step.reshape(-1, 1, 1, 1))
     return rounded.astype(np.int16)
+
+
+def _in_steps(source: FloatSource, *, step: np.ndarray) -> np.ndarray:
+    return source.weight.numpy() / step.reshape(-1, 1, 1, 1)
 
 
 def _largest(source: FloatSource) -> np.ndarray:

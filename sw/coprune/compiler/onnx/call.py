@@ -10,10 +10,10 @@ import torch
 
 from coprune.compiler.expressions import Expression, GraphBuilder, Sum, UnsupportedError, View
 from coprune.compiler.operators import LOWERINGS, Call
+from coprune.compiler.scheme import Scheme
 
 from .constants import Constant
 from .nodes import OnnxNode
-from .scheme import Scheme
 
 
 @dataclass(frozen=True, eq=False)

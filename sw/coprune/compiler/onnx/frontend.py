@@ -16,12 +16,12 @@ from coprune.compiler.expressions import (
     View,
 )
 from coprune.compiler.float_graph import FloatGraph, FloatTensor
+from coprune.compiler.scheme import Scheme
 
 from .call import OnnxCall
 from .graph import OnnxGraph, load, read
 from .nodes import OnnxNode, UnsupportedNodeError
 from .operators import MAPPINGS, explain_missing
-from .scheme import Scheme
 
 QUANTIZE, DEQUANTIZE = "QuantizeLinear", "DequantizeLinear"
 _ADDING = frozenset({"Add", "Sum"})

@@ -1,0 +1,184 @@
+"""From a float graph and the grids of its tensors to the integer graph."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from coprune.compiler.float_graph import FloatGraph, FloatLayer, FloatTensor
+from coprune.compiler.scheme import NOTHING_GIVEN, Scheme
+from coprune.quantize.accumulator import FINEST_STEP, Accumulator, choose_accumulator, uniform
+from coprune.quantize.calibration import Grid
+from coprune_hw.contract import arithmetic
+from coprune_hw.contract.arithmetic import FixedPoint, fixed_point
+from coprune_sim.graph import IntegerGraph, Layer, Source, Tensor
+from coprune_sim.reference import ACTIVATION_REACH, worst_sum
+
+BIAS_BITS_BELOW_ACCUMULATOR = 2
+"""A bias may take a quarter of the accumulator's range; the rest is for the sum."""
+FEWEST_WEIGHT_STEPS = 7
+"""The largest weight of a channel keeps at least this many steps when sums must become shorter."""
+SHORTENINGS = 12
+"""How often the accumulator step is raised before a layer is refused."""
+
+
+def convert(
+    graph: FloatGraph,
+    grids: dict[str, Grid],
+    *,
+    accumulator_bits: int,
+    scheme: Scheme = NOTHING_GIVEN,
+) -> IntegerGraph:
+    """Round a float graph to integers.
+
+    Parameters
+    ----------
+    graph : FloatGraph
+    grids : dict of Grid
+        Of every tensor, by name.
+    accumulator_bits : int
+    scheme : Scheme
+        Its scales of weights hold wherever a layer's sources can share them.
+
+    Raises
+    ------
+    ValueError
+        Sums of a layer do not fit the accumulator.
+    """
+    layers = tuple(
+        _convert_layer(layer, grids, accumulator_bits=accumulator_bits, scheme=scheme)
+        for layer in graph.layers
+    )
+    return IntegerGraph(_tensor(graph.input, grids), layers)
+
+
+def _convert_layer(
+    layer: FloatLayer, grids: dict[str, Grid], *, accumulator_bits: int, scheme: Scheme
+) -> Layer:
+    accumulator = _fitting_accumulator(
+        layer, grids, accumulator_bits=accumulator_bits, scheme=scheme
+    )
+    bias = _integer_bias(layer, accumulator, grids)
+    output, grid = _tensor(layer.output, grids), grids[layer.output.name]
+    low, high = (
+        int(arithmetic.quantize(np.float64(bound), scale=grid.scale, zero=grid.zero))
+        for bound in (layer.low, layer.high)
+    )
+    bounds = _biased_bound(accumulator, bias)
+    factors = [
+        _factor(
+            layer,
+            channel,
+            scale=accumulator.step[channel] / grid.scale,
+            output_reach=max(abs(low - grid.zero), abs(high - grid.zero)),
+            accumulator_bound=int(bounds[channel]),
+        )
+        for channel in range(layer.output.channels)
+    ]
+    return Layer(
+        name=layer.name,
+        operation=layer.operation,
+        output=output,
+        sources=tuple(
+            Source(
+                tensor=source.tensor.name,
+                weight=weight,
+                groups=source.groups,
+                stride=source.stride,
+                padding=source.padding,
+                dilation=source.dilation,
+            )
+            for source, weight in zip(layer.sources, accumulator.weights, strict=True)
+        ),
+        bias=bias,
+        multiplier=np.array([factor.multiplier for factor in factors], np.int64),
+        pre_shift=np.array([factor.pre_shift for factor in factors], np.int64),
+        post_shift=np.array([factor.post_shift for factor in factors], np.int64),
+        low=low,
+        high=high,
+        maximum=layer.maximum,
+    )
+
+
+def _factor(
+    layer: FloatLayer, channel: int, *, scale: float, output_reach: int, accumulator_bound: int
+) -> FixedPoint:
+    try:
+        return fixed_point(scale, output_reach=output_reach, accumulator_bound=accumulator_bound)
+    except ValueError as error:
+        raise ValueError(f"layer {layer.name!r}, channel {channel}: {error}") from error
+
+
+def _fitting_accumulator(
+    layer: FloatLayer, grids: dict[str, Grid], *, accumulator_bits: int, scheme: Scheme
+) -> Accumulator:
+    """The finest accumulator of a layer whose sums fit the accumulator's width."""
+    floor = _step_floor(layer, grids, accumulator_bits=accumulator_bits)
+    limit = (1 << (accumulator_bits - 1)) - 1
+    for _ in range(SHORTENINGS):
+        accumulator = choose_accumulator(layer, grids, floor=floor, scheme=scheme)
+        bias = _integer_bias(layer, accumulator, grids)
+        bound = np.maximum(_biased_bound(accumulator, bias), np.abs(bias))
+        bound = np.maximum(bound, _sum_bound(accumulator))
+        excess = bound > limit
+        if not excess.any():
+            return accumulator
+        raised = accumulator.step * (bound / limit) * 1.01
+        floor = np.where(excess, raised, floor)
+        channel = int(bound.argmax())
+        if not _fine_enough(layer, grids, floor):
+            break
+    raise ValueError(
+        f"layer {layer.name!r}, channel {channel}: sums may reach {int(bound[channel])}, "
+        f"which does not fit an accumulator of {accumulator_bits} bits"
+    )
+
+
+def _fine_enough(layer: FloatLayer, grids: dict[str, Grid], step: np.ndarray) -> bool:
+    """Weights keep enough steps, in every channel where a source can move the output by a step."""
+    for source in layer.sources:
+        largest = source.weight.abs().amax(dim=(1, 2, 3)).numpy()
+        finest = largest * grids[source.tensor.name].scale / step
+        fewest = 1 if uniform(source) else FEWEST_WEIGHT_STEPS
+        output_steps = largest * grids[source.tensor.name].scale / grids[layer.output.name].scale
+        matters = output_steps * 2 * ACTIVATION_REACH * source.weight[0].numel() > 1
+        if (matters & (finest < fewest)).any():
+            return False
+    return True
+
+
+def _step_floor(layer: FloatLayer, grids: dict[str, Grid], *, accumulator_bits: int) -> np.ndarray:
+    bias_range = 2.0 ** (accumulator_bits - 1 - BIAS_BITS_BELOW_ACCUMULATOR)
+    for_bias = layer.bias.abs().numpy() / bias_range
+    return np.maximum(for_bias, grids[layer.output.name].scale * FINEST_STEP)
+
+
+def _integer_bias(
+    layer: FloatLayer, accumulator: Accumulator, grids: dict[str, Grid]
+) -> np.ndarray:
+    """The bias in accumulator steps, with the zero points of the sources folded in."""
+    bias = np.rint(layer.bias.numpy() / accumulator.step).astype(np.int64)
+    for source, weight in zip(layer.sources, accumulator.weights, strict=True):
+        weights = weight[:, :, :1, :1] if layer.maximum else weight
+        sums = weights.astype(np.int64).sum(axis=(1, 2, 3))
+        bias -= grids[source.tensor.name].zero * sums
+    return bias
+
+
+def _sum_bound(accumulator: Accumulator) -> np.ndarray:
+    return np.sum([worst_sum(weight) for weight in accumulator.weights], axis=0)
+
+
+def _biased_bound(accumulator: Accumulator, bias: np.ndarray) -> np.ndarray:
+    """Largest magnitude of sum plus bias over all int8 inputs: bias and zero points cancel."""
+    highest, lowest = bias.copy(), bias.copy()
+    for weight in accumulator.weights:
+        wide = weight.astype(np.int64)
+        products = (wide * -ACTIVATION_REACH, wide * (ACTIVATION_REACH - 1))
+        highest += np.maximum(*products).sum(axis=(1, 2, 3))
+        lowest += np.minimum(*products).sum(axis=(1, 2, 3))
+    return np.maximum(np.abs(highest), np.abs(lowest))
+
+
+def _tensor(tensor: FloatTensor, grids: dict[str, Grid]) -> Tensor:
+    grid = grids[tensor.name]
+    return Tensor(tensor.name, *tensor.shape, scale=grid.scale, zero=grid.zero)

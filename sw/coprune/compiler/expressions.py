@@ -12,7 +12,13 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from coprune.compiler.float_graph import FloatGraph, FloatLayer, FloatSource, FloatTensor
+from coprune.compiler.float_graph import (
+    FloatGraph,
+    FloatLayer,
+    FloatSource,
+    FloatTensor,
+    Function,
+)
 from coprune_hw.contract.slots import SHIFT_MIN
 
 PADDING_REACH = -SHIFT_MIN
@@ -98,11 +104,13 @@ class Sum:
     low: float = -math.inf
     high: float = math.inf
     maximum: bool = False
+    function: Function | None = None
 
     @property
     def linear(self) -> bool:
         """More can be added to the sum, and it can be scaled."""
-        return not self.maximum and (self.low, self.high) == (-math.inf, math.inf)
+        unclamped = (self.low, self.high) == (-math.inf, math.inf)
+        return not self.maximum and unclamped and self.function is None
 
     def scaled(self, factor: torch.Tensor, *, offset: torch.Tensor) -> Sum:
         """Return ``factor * sum + offset``, with float64 tensors of one value per channel."""
@@ -114,11 +122,19 @@ class Sum:
 
     def clamped(self, *, low: float, high: float) -> Sum:
         """Return the sum within `low` and `high`."""
+        if self.function is not None:
+            return self.tabulated(Function("clamp", lambda values: values.clamp(low, high)))
 
         def clamp(bound: float) -> float:
             return min(max(bound, low), high)
 
         return replace(self, low=clamp(self.low), high=clamp(self.high))
+
+    def tabulated(self, function: Function) -> Sum:
+        """Return a function of the sum."""
+        if self.function is not None:
+            function = function.after(self.function)
+        return replace(self, function=function)
 
 
 Expression = View | Sum
@@ -201,6 +217,7 @@ class GraphBuilder:
             low=expression.low,
             high=expression.high,
             maximum=expression.maximum,
+            function=expression.function,
         )
         self._layers.append(layer)
         return View.of(layer.output)

@@ -6,13 +6,13 @@ It has the structure of `coprune_sim.graph.IntegerGraph`, with real numbers.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 
-from coprune_sim.reference import window_padding
+from coprune_sim.reference import dilate, window_padding
 
 
 @dataclass(frozen=True)
@@ -46,6 +46,8 @@ class FloatSource:
         Rows above and columns left of the image; the rest follows from the output's size.
     dilation : tuple of int
         Rows, columns.
+    input_dilation : int
+        Distance of the tensor's pixels in the image that the convolution reads, zeros in between.
     diagonal : bool
         Every output channel reads at most one input channel: a depthwise convolution, a copy or a
         selection of channels.
@@ -59,7 +61,35 @@ class FloatSource:
     stride: int = 1
     padding: tuple[int, int] = (0, 0)
     dilation: tuple[int, int] = (1, 1)
+    input_dilation: int = 1
     diagonal: bool = False
+
+    @property
+    def image(self) -> tuple[int, int]:
+        """Rows and columns of the image that the convolution reads."""
+        rows, columns = ((size - 1) * self.input_dilation + 1 for size in self.tensor.shape[1:])
+        return rows, columns
+
+
+@dataclass(frozen=True, eq=False)
+class Function:
+    """A function of single numbers.
+
+    Parameters
+    ----------
+    name : str
+    evaluate : callable
+        From a float tensor to one of the same shape and dtype.
+    """
+
+    name: str
+    evaluate: Callable[[torch.Tensor], torch.Tensor]
+
+    def after(self, first: Function) -> Function:
+        """The function of what another one gives."""
+        return Function(
+            f"{self.name} of {first.name}", lambda values: self.evaluate(first.evaluate(values))
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,6 +107,8 @@ class FloatLayer:
         The activation function's clamp; infinite where there is none.
     maximum : bool
         Take the maximum of the products instead of their sum.
+    function : Function, optional
+        Of the clamped sum.
     """
 
     name: str
@@ -87,10 +119,16 @@ class FloatLayer:
     low: float = -math.inf
     high: float = math.inf
     maximum: bool = False
+    function: Function | None = None
+
+    @property
+    def requantized(self) -> str:
+        """Name of the tensor to which sums are rounded: the output, or the function's argument."""
+        return self.output.name if self.function is None else f"{self.output.name}.argument"
 
     @property
     def copies(self) -> bool:
-        """The layer only passes on values of its input."""
+        """What is requantized are values of the layer's input, only passed on."""
         if self.maximum:
             return True
         source, *others = self.sources
@@ -108,13 +146,17 @@ class FloatGraph:
     layers: tuple[FloatLayer, ...]
 
 
-def evaluate(graph: FloatGraph, images: torch.Tensor) -> Iterator[tuple[str, torch.Tensor]]:
+def evaluate(
+    graph: FloatGraph, images: torch.Tensor, *, arguments: bool = False
+) -> Iterator[tuple[str, torch.Tensor]]:
     """Yield the name and the values of every tensor of a graph, in execution order.
 
     Parameters
     ----------
     graph : FloatGraph
     images : float32 tensor [N, C, H, W]
+    arguments : bool
+        Yield the arguments of functions, too: see `FloatLayer.requantized`.
 
     Yields
     ------
@@ -129,6 +171,10 @@ def evaluate(graph: FloatGraph, images: torch.Tensor) -> Iterator[tuple[str, tor
     yield graph.input.name, images
     for index, layer in enumerate(graph.layers):
         output = _evaluate_layer(layer, values)
+        if layer.function is not None:
+            if arguments:
+                yield layer.requantized, output
+            output = layer.function.evaluate(output)
         values[layer.output.name] = output
         yield layer.output.name, output
         for name in [name for name in values if last_reader.get(name, -1) <= index]:
@@ -143,11 +189,12 @@ def _evaluate_layer(layer: FloatLayer, values: dict[str, torch.Tensor]) -> torch
             stride=source.stride,
             padding=source.padding,
             dilation=source.dilation,
-            image=source.tensor.shape[1:],
+            image=source.image,
             output=layer.output.shape[1:],
         )
         outside = -math.inf if layer.maximum else 0.0
-        image = F.pad(values[source.tensor.name], padding, value=outside)
+        image = dilate(values[source.tensor.name], source.input_dilation, value=0.0)
+        image = F.pad(image, padding, value=outside)
         if layer.maximum:
             kernel = tuple(source.weight.shape[2:])
             total = F.max_pool2d(image, kernel, source.stride, dilation=source.dilation)

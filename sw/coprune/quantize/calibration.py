@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from coprune.compiler.float_graph import FloatGraph, evaluate
+from coprune.compiler.float_graph import FloatGraph, Function, evaluate
 from coprune_hw.contract.arithmetic import dequantize, quantize
 
 BINS = 2048
@@ -69,14 +69,19 @@ class Statistics:
         """The middle of each bin of the histogram."""
         return self.low + (np.arange(BINS) + 0.5) * (self.high - self.low) / BINS
 
-    def mean_squared_error(self, grid: Grid) -> float:
-        """Estimate from the histogram of what rounding to a grid does, summed over all values."""
-        errors = grid.rounded(self.centres) - self.centres
-        return float(self.counts @ errors**2)
+    def mean_squared_error(self, grid: Grid, *, function: Function | None = None) -> float:
+        """Estimate from the histogram of what rounding to a grid does, summed over all values.
+
+        With a function, of what it does to the function's values.
+        """
+        rounded, exact = grid.rounded(self.centres), self.centres
+        if function is not None:
+            rounded, exact = (evaluate_finitely(function, each) for each in (rounded, exact))
+        return float(self.counts @ (rounded - exact) ** 2)
 
 
 def measure(graph: FloatGraph, batches: Sequence[torch.Tensor]) -> dict[str, Statistics]:
-    """Return the statistics of every tensor of a graph, by name.
+    """Return the statistics of every tensor and of every function's argument, by name.
 
     Parameters
     ----------
@@ -110,12 +115,39 @@ def measure(graph: FloatGraph, batches: Sequence[torch.Tensor]) -> dict[str, Sta
     }
 
 
-def span_extremes(statistics: Statistics) -> Grid:
+def evaluate_finitely(function: Function, arguments: np.ndarray) -> np.ndarray:
+    """Values of a function at rising arguments; where it has none, the value nearest by.
+
+    Parameters
+    ----------
+    function : Function
+    arguments : float64 array [n]
+
+    Raises
+    ------
+    ValueError
+        It has no finite value at all.
+    """
+    values = function.evaluate(torch.from_numpy(arguments)).numpy()
+    finite = np.flatnonzero(np.isfinite(values))
+    if not len(finite):
+        raise ValueError(
+            f"{function.name} must have finite values between {arguments[0]:.4g} and "
+            f"{arguments[-1]:.4g}, where its argument lies on the calibration images"
+        )
+    after = np.searchsorted(finite, np.arange(len(values))).clip(max=len(finite) - 1)
+    before = (after - 1).clip(min=0)
+    place = np.arange(len(values))
+    nearer = np.abs(finite[before] - place) < np.abs(finite[after] - place)
+    return values[np.where(nearer, finite[before], finite[after])]
+
+
+def span_extremes(statistics: Statistics, *, function: Function | None = None) -> Grid:
     """The grid from the smallest to the largest value."""
     return Grid.spanning(statistics.low, statistics.high)
 
 
-def span_percentiles(statistics: Statistics) -> Grid:
+def span_percentiles(statistics: Statistics, *, function: Function | None = None) -> Grid:
     """The grid that leaves out the rarest values at either end."""
     total = statistics.counts.sum()
     if not total:
@@ -127,15 +159,16 @@ def span_percentiles(statistics: Statistics) -> Grid:
     return Grid.spanning(centres[first], centres[min(last, BINS - 1)])
 
 
-def span_least_error(statistics: Statistics) -> Grid:
-    """The grid with the least mean squared error, clipped values included.
+def span_least_error(statistics: Statistics, *, function: Function | None = None) -> Grid:
+    """The grid with the least mean squared error of the function's values, clipped ones included.
 
     Either end is searched with the other one fixed, the high end twice.
     """
     low, high = min(statistics.low, 0.0), max(statistics.high, 0.0)
 
     def error(candidate_low: float, candidate_high: float) -> float:
-        return statistics.mean_squared_error(Grid.spanning(candidate_low, candidate_high))
+        grid = Grid.spanning(candidate_low, candidate_high)
+        return statistics.mean_squared_error(grid, function=function)
 
     best_low = low
     best_high = min(high * SHRINKAGES, key=lambda candidate: error(best_low, candidate))
@@ -145,12 +178,12 @@ def span_least_error(statistics: Statistics) -> Grid:
     return Grid.spanning(best_low, best_high)
 
 
-OBSERVERS: dict[str, Callable[[Statistics], Grid]] = {
+OBSERVERS: dict[str, Callable[..., Grid]] = {
     "mse": span_least_error,
     "percentile": span_percentiles,
     "minmax": span_extremes,
 }
-"""How a grid is chosen, by name."""
+"""How a grid is chosen, by name: from a tensor's statistics, and a function that follows."""
 
 
 def _histogram(values: torch.Tensor, *, low: float, high: float) -> np.ndarray:
@@ -169,4 +202,4 @@ def _values(
     with torch.inference_mode():
         for batch in batches:
             for images in batch.split(BATCH_IMAGES):
-                yield from evaluate(graph, images)
+                yield from evaluate(graph, images, arguments=True)

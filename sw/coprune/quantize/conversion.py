@@ -7,7 +7,7 @@ import numpy as np
 from coprune.compiler.float_graph import FloatGraph, FloatLayer, FloatTensor
 from coprune.compiler.scheme import NOTHING_GIVEN, Scheme
 from coprune.quantize.accumulator import FINEST_STEP, Accumulator, choose_accumulator, uniform
-from coprune.quantize.calibration import Grid
+from coprune.quantize.calibration import Grid, evaluate_finitely
 from coprune_hw.contract import arithmetic
 from coprune_hw.contract.arithmetic import FixedPoint, fixed_point
 from coprune_sim.graph import IntegerGraph, Layer, Source, Tensor
@@ -58,7 +58,7 @@ def _convert_layer(
         layer, grids, accumulator_bits=accumulator_bits, scheme=scheme
     )
     bias = _integer_bias(layer, accumulator, grids)
-    output, grid = _tensor(layer.output, grids), grids[layer.output.name]
+    grid = grids[layer.requantized]
     low, high = (
         int(arithmetic.quantize(np.float64(bound), scale=grid.scale, zero=grid.zero))
         for bound in (layer.low, layer.high)
@@ -77,7 +77,7 @@ def _convert_layer(
     return Layer(
         name=layer.name,
         operation=layer.operation,
-        output=output,
+        output=_tensor(layer.output, grids),
         sources=tuple(
             Source(
                 tensor=source.tensor.name,
@@ -86,6 +86,7 @@ def _convert_layer(
                 stride=source.stride,
                 padding=source.padding,
                 dilation=source.dilation,
+                input_dilation=source.input_dilation,
             )
             for source, weight in zip(layer.sources, accumulator.weights, strict=True)
         ),
@@ -96,7 +97,20 @@ def _convert_layer(
         low=low,
         high=high,
         maximum=layer.maximum,
+        table=_table(layer, grids),
+        table_zero=0 if layer.function is None else grid.zero,
     )
+
+
+def _table(layer: FloatLayer, grids: dict[str, Grid]) -> np.ndarray | None:
+    """The function's values for all numbers of its argument's grid, on the grid of the output."""
+    if layer.function is None:
+        return None
+    grid, output = grids[layer.requantized], grids[layer.output.name]
+    steps = np.arange(-ACTIVATION_REACH, ACTIVATION_REACH)
+    arguments = arithmetic.dequantize(steps, scale=grid.scale, zero=grid.zero)
+    values = evaluate_finitely(layer.function, arguments)
+    return arithmetic.quantize(values, scale=output.scale, zero=output.zero).astype(np.int8)
 
 
 def _factor(
@@ -139,7 +153,7 @@ def _fine_enough(layer: FloatLayer, grids: dict[str, Grid], step: np.ndarray) ->
         largest = source.weight.abs().amax(dim=(1, 2, 3)).numpy()
         finest = largest * grids[source.tensor.name].scale / step
         fewest = 1 if uniform(source) else FEWEST_WEIGHT_STEPS
-        output_steps = largest * grids[source.tensor.name].scale / grids[layer.output.name].scale
+        output_steps = largest * grids[source.tensor.name].scale / grids[layer.requantized].scale
         matters = output_steps * 2 * ACTIVATION_REACH * source.weight[0].numel() > 1
         if (matters & (finest < fewest)).any():
             return False
@@ -149,7 +163,7 @@ def _fine_enough(layer: FloatLayer, grids: dict[str, Grid], step: np.ndarray) ->
 def _step_floor(layer: FloatLayer, grids: dict[str, Grid], *, accumulator_bits: int) -> np.ndarray:
     bias_range = 2.0 ** (accumulator_bits - 1 - BIAS_BITS_BELOW_ACCUMULATOR)
     for_bias = layer.bias.abs().numpy() / bias_range
-    return np.maximum(for_bias, grids[layer.output.name].scale * FINEST_STEP)
+    return np.maximum(for_bias, grids[layer.requantized].scale * FINEST_STEP)
 
 
 def _integer_bias(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from coprune.compiler.float_graph import FloatGraph
+from coprune.compiler.float_graph import FloatGraph, Function
 from coprune.compiler.scheme import NOTHING_GIVEN, Scheme
 from coprune.quantize.calibration import BINS, OBSERVERS, Grid, Statistics
 from coprune_hw.contract import arithmetic
@@ -33,21 +33,25 @@ def choose_grids(
     observer: str,
     scheme: Scheme = NOTHING_GIVEN,
 ) -> dict[str, Grid]:
-    """Return the int8 grid of every tensor of a graph, by name.
+    """Return the int8 grid of every tensor and of every function's argument, by name.
 
     A given grid holds. Otherwise layers that only pass values on (maximum, copy) have the grid of
-    their input.
+    their input, and the argument of a function has the grid that serves the function's values.
     """
     choose = OBSERVERS[observer]
 
-    def find(name: str) -> Grid:
-        return Grid(*scheme.grids[name]) if name in scheme.grids else choose(statistics[name])
+    def find(name: str, *, function: Function | None = None) -> Grid:
+        if name in scheme.grids:
+            return Grid(*scheme.grids[name])
+        return choose(statistics[name], function=function)
 
     grids = {graph.input.name: find(graph.input.name)}
     for layer in graph.layers:
-        name = layer.output.name
+        name = layer.requantized
         if layer.copies and name not in scheme.grids:
             grids[name] = grids[layer.sources[0].tensor.name]
         else:
-            grids[name] = find(name)
+            grids[name] = find(name, function=layer.function)
+        if layer.function is not None:
+            grids[layer.output.name] = find(layer.output.name)
     return grids

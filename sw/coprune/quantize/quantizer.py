@@ -103,7 +103,12 @@ def _lower(
 
 def _ungiven(graph: FloatGraph, scheme: Scheme) -> list[str]:
     """Tensors whose grid must be chosen."""
-    names = [layer.output.name for layer in graph.layers if not layer.copies]
+    names = []
+    for layer in graph.layers:
+        if layer.function is not None:
+            names.append(layer.output.name)
+        if not layer.copies:
+            names.append(layer.requantized)
     return [name for name in (graph.input.name, *names) if name not in scheme.grids]
 
 

@@ -97,7 +97,7 @@ def _unlike_source(
     rounding = [not uniform(source) for source in layer.sources]
     if len(layer.sources) < 2 or not any(rounding) or layer.maximum:
         return None
-    output = grids[layer.output.name].scale
+    output = grids[layer.requantized].scale
     floor = np.full(layer.output.channels, output * FINEST_STEP)
     together = choose_accumulator(layer, grids, floor=floor, scheme=scheme)
     added = []

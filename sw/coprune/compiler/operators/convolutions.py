@@ -6,7 +6,7 @@ import torch
 
 from coprune.compiler.expressions import Expression, UnsupportedError, View
 from coprune.compiler.operators.call import Call, Layout
-from coprune.compiler.operators.windows import Naming, convolve
+from coprune.compiler.operators.windows import Naming, convolve, spread
 
 
 def lower_convolution(call: Call) -> Expression:
@@ -28,17 +28,17 @@ def lower_convolution(call: Call) -> Expression:
 
 
 def lower_transposed_convolution(call: Call) -> Expression:
-    """conv_transpose1d, conv_transpose2d with stride 1: a convolution with its kernel reversed.
+    """conv_transpose1d, conv_transpose2d: a convolution with its kernel reversed.
 
-    The stride of a single row or column does not matter.
+    It reads an image with zeros between its pixels. The stride of a single row or column does not
+    matter.
     """
     value, layout, weight = _operands(call)
     stride = layout.pair(call["stride"], single=1)
-    if any(step > 1 and size > 1 for step, size in zip(stride, value.shape[1:], strict=True)):
-        raise UnsupportedError(
-            f"the stride must be 1, not {call['stride']}, where the image has more than one pixel: "
-            "no layer writes between pixels"
-        )
+    used = {step for step, size in zip(stride, value.shape[1:], strict=True) if size > 1} or {1}
+    if used not in ({1}, {2}, {4}):
+        raise UnsupportedError(f"strides must be equal and 1, 2 or 4, not {call['stride']}")
+    input_dilation = used.pop()
     groups = call["groups"]
     inputs, outputs = len(weight), weight.shape[1] * groups
     kernel = tuple(weight.shape[2:])
@@ -47,8 +47,13 @@ def lower_transposed_convolution(call: Call) -> Expression:
     padding = layout.pair(call["padding"], single=0)
     dilation = layout.pair(call["dilation"], single=1)
     reach = [step * (taps - 1) for step, taps in zip(dilation, kernel, strict=True)]
+    view = _view(call, value)
+    if input_dilation == 4:
+        # The machine writes to every second place: zeros in between first, then once more.
+        view = spread(view, name=f"{call.name}.input", builder=call.builder)
+        input_dilation = 2
     return convolve(
-        _view(call, value),
+        view,
         weight,
         naming=Naming(call.name, call.operation),
         builder=call.builder,
@@ -57,6 +62,7 @@ def lower_transposed_convolution(call: Call) -> Expression:
         groups=groups,
         padding=(reach[0] - padding[0], reach[1] - padding[1]),
         dilation=dilation,
+        input_dilation=input_dilation,
     )
 
 

@@ -11,6 +11,7 @@ import torch
 from coprune.compiler.expressions import Expression, GraphBuilder, Sum, UnsupportedError, View
 from coprune.compiler.float_graph import FloatSource
 from coprune.compiler.operators.call import Call, Layout
+from coprune.compiler.operators.curves import multiply_by_function
 from coprune.compiler.operators.windows import Naming
 from coprune_sim.reference import window_padding
 
@@ -31,11 +32,16 @@ def lower_reverse_subtract(call: Call) -> Expression:
 
 
 def lower_multiply(call: Call) -> Expression:
-    """mul by a number or by a parameter of one value per channel."""
+    """mul by a number or by a parameter of one value per channel; x * f(x) takes a table."""
     if all(isinstance(call[name], View | Sum) for name in ("self", "other")):
+        values = call["self"], call["other"]
+        for value, other in (values, values[::-1]):
+            product = multiply_by_function(call, value, other)
+            if product is not None:
+                return product
         raise UnsupportedError(
-            "one of its operands must be a number or a parameter: the accelerator has no product "
-            "of two activations"
+            "one of its operands must be a number, a parameter or a function of the other one: the "
+            "accelerator has no product of two activations"
         )
     operand, constant = _operand_and_constant(call)
     return scale(call, operand, factor=call[constant])
@@ -214,7 +220,8 @@ def _share_layer(terms: Sequence[Sum]) -> bool:
     for term in terms:
         for source in term.sources:
             tensor = source.tensor
-            planes.add((-(-tensor.height // source.stride), -(-tensor.width // source.stride)))
+            rows, columns = (-(-size // source.stride) for size in tensor.shape[1:])
+            planes.add((rows, columns, source.input_dilation))
             if _reads_outside(source, output=term.shape[1:]):
                 padded.add(tensor.name)
     return len(planes) == 1 and len(padded) <= 1
@@ -226,7 +233,7 @@ def _reads_outside(source: FloatSource, *, output: tuple[int, int]) -> bool:
         stride=source.stride,
         padding=source.padding,
         dilation=source.dilation,
-        image=source.tensor.shape[1:],
+        image=source.image,
         output=output,
     )
     return max(margins) > 0

@@ -7,9 +7,11 @@ from dataclasses import dataclass
 from coprune.compiler.operators import (
     activations,
     convolutions,
+    curves,
     elementwise,
     pooling,
     shapes,
+    upsampling,
 )
 from coprune.compiler.operators.call import Lowering
 
@@ -60,8 +62,9 @@ OPERATORS = (
     Operator(
         ("conv_transpose2d", "conv_transpose1d"),
         convolutions.lower_transposed_convolution,
-        "stride 1, or an image of one pixel",
-        "a convolution with the kernel reversed",
+        "strides equal and 1, 2 or 4, where there is more than one pixel; any output_padding",
+        "a convolution with the kernel reversed. Stride 2: one for each phase of the output; "
+        "stride 4: the same of an image with zeros between its pixels",
     ),
     Operator(
         ("batch_norm",),
@@ -94,6 +97,24 @@ OPERATORS = (
         activations.lower_leaky_relu,
         "",
         "a layer for relu(x), and the sum slope x + (1 - slope) relu(x)",
+    ),
+    Operator(
+        (
+            *("sigmoid", "sigmoid_", "tanh", "tanh_", "silu", "silu_", "hardswish", "hardswish_"),
+            *("gelu", "mish", "mish_", "elu", "elu_", "selu", "selu_", "celu", "celu_"),
+            *("softplus", "log_sigmoid", "softshrink", "hardshrink", "threshold", "threshold_"),
+            *("exp", "log", "log1p", "erf", "sqrt", "rsqrt", "reciprocal", "square"),
+            *("sin", "cos", "atan"),
+        ),
+        curves.lower_curve,
+        "an accelerator with tables",
+        "a table in the drain, behind the layer before it: its values for 256 arguments",
+    ),
+    Operator(
+        ("pow",),
+        curves.lower_curve,
+        "a number as exponent; an accelerator with tables",
+        "as sigmoid",
     ),
     Operator(
         ("prelu",),
@@ -130,8 +151,9 @@ OPERATORS = (
     Operator(
         ("mul", "mul_"),
         elementwise.lower_multiply,
-        "a number or a parameter of one value for each channel",
-        "folded into the weights before it, or a diagonal layer",
+        "a number or a parameter of one value for each channel; or a function of the other "
+        "operand, as in x * sigmoid(x)",
+        "folded into the weights before it, or a diagonal layer; x * f(x) is one function",
     ),
     Operator(("div", "div_"), elementwise.lower_divide, "as mul", "as mul"),
     Operator(("neg", "neg_"), elementwise.lower_negate, "", "as mul"),
@@ -226,6 +248,18 @@ OPERATORS = (
         "around, and the sum of these",
     ),
     Operator(
+        ("upsample_nearest2d", "upsample_nearest1d"),
+        upsampling.lower_nearest,
+        "2, 4, 8 or 16 times as many rows and columns",
+        "a copy for each phase of the output, for every factor of 2",
+    ),
+    Operator(
+        ("pixel_shuffle",),
+        upsampling.lower_depth_to_space,
+        "by 2 or 4",
+        "as upsample_nearest2d",
+    ),
+    Operator(
         ("pixel_unshuffle",),
         shapes.lower_space_to_depth,
         "by 2 or 4",
@@ -262,21 +296,10 @@ ALIASING = frozenset(
 """Operators whose result may share memory with their first operand."""
 
 _LAST = "leave it out at the end of the network, and compute it on the host from the outputs"
-_CURVED = "activation functions must consist of straight lines: use {} instead, and train with it"
-_UPSAMPLING = (
-    "no layer writes between pixels; compute what follows at the lower resolution, or on the host"
-)
+_UPSAMPLING = "use nearest upsampling by a power of 2, or a transposed convolution of stride 2"
 ADVICE = {
     **dict.fromkeys(("softmax", "log_softmax", "argmax", "topk", "sort"), _LAST),
-    **dict.fromkeys(("sigmoid", "sigmoid_"), _CURVED.format("hardsigmoid")),
-    **dict.fromkeys(("tanh", "tanh_"), _CURVED.format("hardtanh")),
-    **dict.fromkeys(
-        ("silu", "silu_", "gelu", "hardswish", "hardswish_", "mish", "elu", "elu_", "softplus"),
-        _CURVED.format("relu, relu6 or leaky_relu"),
-    ),
-    **dict.fromkeys(
-        ("upsample_nearest2d", "upsample_bilinear2d", "pixel_shuffle", "interpolate"), _UPSAMPLING
-    ),
+    **dict.fromkeys(("upsample_bilinear2d", "upsample_bicubic2d", "interpolate"), _UPSAMPLING),
     **dict.fromkeys(
         ("layer_norm", "group_norm", "instance_norm"),
         "statistics of an image are not known beforehand: use batch_norm",

@@ -42,6 +42,7 @@ def convolve(
     stride: Sequence[int] = (1, 1),
     padding: Sequence[int] = (0, 0),
     dilation: Sequence[int] = (1, 1),
+    input_dilation: int = 1,
     maximum: bool = False,
 ) -> Sum:
     """Return a convolution, or with `maximum` the largest product of every window.
@@ -63,6 +64,8 @@ def convolve(
         Rows, columns.
     padding : sequence of int
         Rows above, columns left; negative ones skip pixels.
+    input_dilation : int
+        Distance of the view's pixels in the image that is convolved, zeros in between.
     maximum : bool
 
     Raises
@@ -70,7 +73,7 @@ def convolve(
     UnsupportedError
         Too many rows or columns would have to be copied one by one.
     """
-    if not view.contiguous or (maximum and view.padded):
+    if not view.contiguous or ((maximum or input_dilation > 1) and view.padded):
         # A maximum must see the zeros around; its own padding loses against every value.
         view = builder.store(view, name=f"{naming.name}.input")
     fine = common_stride(stride, output=size)
@@ -82,7 +85,7 @@ def convolve(
     else:
         thinned = None
     above, left = padding[0] + view.padding[0], padding[1] + view.padding[2]
-    if max(above, left) > PADDING_REACH * fine and not maximum:
+    if max(above, left) > PADDING_REACH * fine * input_dilation and not maximum:
         padded = replace(
             view,
             height=view.tensor.height + max(above, 0),
@@ -101,6 +104,7 @@ def convolve(
         stride=fine,
         padding=(above, left),
         dilation=tuple(dilation),
+        input_dilation=input_dilation,
         diagonal=groups == outputs == view.tensor.channels,
     )
     result = Sum(
@@ -116,6 +120,21 @@ def convolve(
     whole = builder.store(result, name=naming.name)
     part = replace(whole, height=thinned[0], width=thinned[1], stride=steps)
     return builder.copy(part, name=naming.name)
+
+
+def spread(view: View, *, name: str, builder: GraphBuilder) -> View:
+    """Store an image with a zero between every two of its pixels."""
+    channels, *size = view.shape
+    spread_image = convolve(
+        view,
+        torch.ones(channels, 1, 1, 1, dtype=torch.float64),
+        naming=Naming(name, "copy"),
+        builder=builder,
+        size=tuple(2 * pixels - 1 for pixels in size),
+        groups=channels,
+        input_dilation=2,
+    )
+    return builder.store(spread_image, name=name)
 
 
 @dataclass(frozen=True)

@@ -153,11 +153,35 @@ class Layer:
 
 
 @dataclass(frozen=True)
+class RawScale:
+    """What raw sums stand for: ``step * (sum + bias)`` in every channel.
+
+    Parameters
+    ----------
+    step : float64 array [channels]
+    bias : int64 array [channels]
+        ``sum + bias`` fits 32 bits.
+    """
+
+    step: np.ndarray
+    bias: np.ndarray
+
+
+@dataclass(frozen=True)
 class IntegerGraph:
-    """A quantized network: layers in execution order; the last one's output is the network's."""
+    """A quantized network: layers in execution order; the last one's output is the network's.
+
+    Parameters
+    ----------
+    input : Tensor
+    layers : tuple of Layer
+    raw_scale : RawScale, optional
+        Of a raw output; without one its sums stand for themselves.
+    """
 
     input: Tensor
     layers: tuple[Layer, ...]
+    raw_scale: RawScale | None = None
 
     @property
     def output(self) -> Tensor:

@@ -43,6 +43,7 @@ def compile(
     observer: str = "mse",
     skip_zeros: bool = True,
     channel_order: bool = False,
+    int32_output: bool = False,
     network: str | None = None,
 ) -> Program:
     """Quantize a network and compile it for an accelerator.
@@ -63,6 +64,9 @@ def compile(
         Leave out channels that nothing depends on, and put the others of inner tensors in the order
         that takes the fewest cycles. Takes seconds, and gains where weights are pruned without a
         pattern.
+    int32_output : bool
+        The output are the exact sums of the last layer, such as logits, in 32 bits instead of
+        int8.
     network : str
         A name for tables and reports; the class's or the ONNX file's where it is None.
 
@@ -87,6 +91,7 @@ def compile(
         calibration,
         accumulator_bits=accelerator.accumulator_bits,
         observer=observer,
+        int32_output=int32_output,
     )
     return compile_graph(
         graph,
@@ -264,7 +269,7 @@ class Program:
         Returns
         -------
         float32 array [N, *output_shape], dequantized; with `integer` the int8 values themselves, or
-        int32 where the output is raw.
+        int32 where the output are sums: bias and all.
         """
         outputs = self._simulator.run(self.quantize_input(x))
         return self._finish(outputs, integer=integer)
@@ -380,12 +385,18 @@ class Program:
         return Simulator(self.graph)
 
     def _finish(self, outputs: np.ndarray, *, integer: bool) -> np.ndarray:
-        outputs = outputs.reshape(len(outputs), *self.output_shape)
-        if integer:
-            return outputs
-        tensor = self.graph.output
-        real = dequantize(outputs.astype(np.float32), scale=tensor.scale, zero=tensor.zero)
-        return real.astype(np.float32)
+        step, zero = self.graph.output.scale, self.graph.output.zero
+        if self.graph.raw_scale is not None:
+            step, bias = (
+                np.reshape(values, (-1, 1, 1))
+                for values in (self.graph.raw_scale.step, self.graph.raw_scale.bias)
+            )
+            outputs = (outputs + bias).astype(np.int32)
+        if not integer:
+            # A sum of 32 bits needs more than float32 to be multiplied in.
+            precise = outputs.astype(np.float64 if outputs.dtype == np.int32 else np.float32)
+            outputs = dequantize(precise, scale=step, zero=zero).astype(np.float32)
+        return outputs.reshape(len(outputs), *self.output_shape)
 
     def _layer_results(
         self, cycles: Sequence[int], *, equal: dict[str, bool]

@@ -20,13 +20,13 @@ from coprune import atomic_file
 from coprune_hw.contract import CONTRACT_VERSION, AcceleratorConfig
 from coprune_hw.contract.planes import Placement
 from coprune_hw.contract.program import LayerRecord, MachineProgram, Region
-from coprune_sim.graph import IntegerGraph, Layer, Source, Tensor
+from coprune_sim.graph import IntegerGraph, Layer, RawScale, Source, Tensor
 
 if TYPE_CHECKING:
     from coprune.program import Program
 
 FORMAT = "coprune-program"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 MANIFEST, IMAGE, GRAPH = "manifest.json", "image.bin", "graph.npz"
 
 _ARRAYS = ("bias", "multiplier", "pre_shift", "post_shift")
@@ -198,6 +198,8 @@ def _describe_graph(graph: IntegerGraph) -> dict:
 def _pack_graph(graph: IntegerGraph) -> bytes:
     """The arrays of a graph, named by layer and source number."""
     arrays = {}
+    if graph.raw_scale is not None:
+        arrays |= {f"raw.{name}": values for name, values in vars(graph.raw_scale).items()}
     for number, layer in enumerate(graph.layers):
         if layer.table is not None:
             arrays[f"{number}.table"] = layer.table
@@ -230,4 +232,7 @@ def _unpack_graph(description: dict, packed: bytes) -> IntegerGraph:
                 values["table"] = arrays[f"{number}.table"]
             output = Tensor(**plain["output"])
             layers.append(Layer(**{**plain, **values, "output": output, "sources": sources}))
-    return IntegerGraph(input=Tensor(**description["input"]), layers=tuple(layers))
+        raw_scale = None
+        if "raw.step" in arrays:
+            raw_scale = RawScale(step=arrays["raw.step"], bias=arrays["raw.bias"])
+    return IntegerGraph(Tensor(**description["input"]), tuple(layers), raw_scale)

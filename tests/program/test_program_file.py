@@ -181,7 +181,7 @@ def test_refuses_a_sealed_manifest_that_lacks_a_field(rewrite, manifest, field):
     ("change", "message"),
     [
         ({"format": "other"}, "format must be 'coprune-program', not 'other'"),
-        ({"format_version": 99}, "format_version must be 1, not 99"),
+        ({"format_version": 99}, "format_version must be 2, not 99"),
         ({"contract_version": 0}, r"contract_version must be \d+, not 0"),
         ({"geometry_hash": 1}, "mistakes geometry_hash"),
         ({"geometry": {"lanes": 9}}, "lanes must be one of"),

@@ -49,6 +49,10 @@ def compile_command(
             help="Find the order of channels that takes the fewest cycles.",
         ),
     ] = False,
+    int32_output: Annotated[
+        bool,
+        typer.Option("--int32-output", help="Give the last layer's exact sums instead of int8."),
+    ] = False,
     calibration: Annotated[
         Optional[Path],  # noqa: UP045
         typer.Option(metavar="FILE", help=".npy, float32 [N, C, H, W]; else images that fit."),
@@ -73,6 +77,7 @@ def compile_command(
                 observer=observer,
                 skip_zeros=not dense,
                 channel_order=channel_order,
+                int32_output=int32_output,
                 network=model,
             )
     except RuntimeError as error:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from coprune.compiler.float_graph import FloatGraph, FloatLayer, FloatTensor
@@ -10,7 +12,8 @@ from coprune.quantize.accumulator import FINEST_STEP, Accumulator, choose_accumu
 from coprune.quantize.calibration import Grid, evaluate_finitely
 from coprune_hw.contract import arithmetic
 from coprune_hw.contract.arithmetic import FixedPoint, fixed_point
-from coprune_sim.graph import IntegerGraph, Layer, Source, Tensor
+from coprune_hw.contract.parameters import IDENTITY
+from coprune_sim.graph import IntegerGraph, Layer, RawScale, Source, Tensor
 from coprune_sim.reference import ACTIVATION_REACH, worst_sum
 
 BIAS_BITS_BELOW_ACCUMULATOR = 2
@@ -27,6 +30,7 @@ def convert(
     *,
     accumulator_bits: int,
     scheme: Scheme = NOTHING_GIVEN,
+    int32_output: bool = False,
 ) -> IntegerGraph:
     """Round a float graph to integers.
 
@@ -38,25 +42,65 @@ def convert(
     accumulator_bits : int
     scheme : Scheme
         Its scales of weights hold wherever a layer's sources can share them.
+    int32_output : bool
+        The last layer gives its sums as they are.
 
     Raises
     ------
     ValueError
-        Sums of a layer do not fit the accumulator.
+        Sums of a layer do not fit the accumulator, or the last layer is more than a sum.
     """
-    layers = tuple(
-        _convert_layer(layer, grids, accumulator_bits=accumulator_bits, scheme=scheme)
-        for layer in graph.layers
-    )
-    return IntegerGraph(_tensor(graph.input, grids), layers)
+    if int32_output:
+        _check_plain(graph.layers[-1])
+    layers, raw_scale = [], None
+    for layer in graph.layers:
+        accumulator = _fitting_accumulator(
+            layer, grids, accumulator_bits=accumulator_bits, scheme=scheme
+        )
+        if int32_output and layer is graph.layers[-1]:
+            layers.append(_keep_sums(layer, accumulator))
+            raw_scale = RawScale(accumulator.step, _integer_bias(layer, accumulator, grids))
+        else:
+            layers.append(_requantize(layer, accumulator, grids))
+    return IntegerGraph(_tensor(graph.input, grids), tuple(layers), raw_scale)
 
 
-def _convert_layer(
-    layer: FloatLayer, grids: dict[str, Grid], *, accumulator_bits: int, scheme: Scheme
-) -> Layer:
-    accumulator = _fitting_accumulator(
-        layer, grids, accumulator_bits=accumulator_bits, scheme=scheme
+def _check_plain(layer: FloatLayer) -> None:
+    """Refuse a last layer that does more than add up products.
+
+    Raises
+    ------
+    ValueError
+    """
+    more = {
+        "takes a maximum": layer.maximum,
+        "copies values": layer.copies,
+        "clamps its sums": (layer.low, layer.high) != (-math.inf, math.inf),
+        "has an activation function": layer.function is not None,
+    }
+    for what, applies in more.items():
+        if applies:
+            raise ValueError(
+                f"int32_output: the network must end with a convolution, a linear layer or a sum, "
+                f"but its last layer {layer.name!r} {what}; leave int32_output out"
+            )
+
+
+def _keep_sums(layer: FloatLayer, accumulator: Accumulator) -> Layer:
+    """A layer whose output are the sums, without bias."""
+    return Layer(
+        name=layer.name,
+        operation=layer.operation,
+        output=Tensor(layer.output.name, *layer.output.shape, scale=1.0, zero=0, raw=True),
+        sources=_sources(layer, accumulator),
+        low=-128,
+        high=127,
+        **{name: np.full(layer.output.channels, value) for name, value in IDENTITY.items()},
     )
+
+
+def _requantize(layer: FloatLayer, accumulator: Accumulator, grids: dict[str, Grid]) -> Layer:
+    """A layer whose sums are rounded to the grid of the output, or of a function's argument."""
     bias = _integer_bias(layer, accumulator, grids)
     grid = grids[layer.requantized]
     low, high = (
@@ -78,18 +122,7 @@ def _convert_layer(
         name=layer.name,
         operation=layer.operation,
         output=_tensor(layer.output, grids),
-        sources=tuple(
-            Source(
-                tensor=source.tensor.name,
-                weight=weight,
-                groups=source.groups,
-                stride=source.stride,
-                padding=source.padding,
-                dilation=source.dilation,
-                input_dilation=source.input_dilation,
-            )
-            for source, weight in zip(layer.sources, accumulator.weights, strict=True)
-        ),
+        sources=_sources(layer, accumulator),
         bias=bias,
         multiplier=np.array([factor.multiplier for factor in factors], np.int64),
         pre_shift=np.array([factor.pre_shift for factor in factors], np.int64),
@@ -99,6 +132,21 @@ def _convert_layer(
         maximum=layer.maximum,
         table=_table(layer, grids),
         table_zero=0 if layer.function is None else grid.zero,
+    )
+
+
+def _sources(layer: FloatLayer, accumulator: Accumulator) -> tuple[Source, ...]:
+    return tuple(
+        Source(
+            tensor=source.tensor.name,
+            weight=weight,
+            groups=source.groups,
+            stride=source.stride,
+            padding=source.padding,
+            dilation=source.dilation,
+            input_dilation=source.input_dilation,
+        )
+        for source, weight in zip(layer.sources, accumulator.weights, strict=True)
     )
 
 

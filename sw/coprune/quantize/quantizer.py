@@ -32,6 +32,7 @@ def quantize(
     *,
     accumulator_bits: int = 32,
     observer: str = "mse",
+    int32_output: bool = False,
 ) -> IntegerGraph:
     """Quantize a network to int8 from the values it takes on some images.
 
@@ -49,6 +50,8 @@ def quantize(
     observer : str
         How a tensor's range is chosen: ``"mse"`` minimizes the mean squared error, ``"percentile"``
         leaves out the rarest values, ``"minmax"`` covers all values.
+    int32_output : bool
+        The output are the exact sums of the last layer, in 32 bits, instead of int8.
 
     Raises
     ------
@@ -57,7 +60,8 @@ def quantize(
     ValueError
         The network is in training mode, holds NaN or uses an operator that is not supported
         (`UnsupportedOperatorError`, `UnsupportedNodeError`); `calibration` is needed but empty, or
-        has other shapes than the network's input; or sums of a layer do not fit the accumulator.
+        has other shapes than the network's input; sums of a layer do not fit the accumulator; or
+        the network does not end with a sum, as `int32_output` wants it.
     """
     if observer not in OBSERVERS:
         raise ValueError(f"observer must be one of {', '.join(OBSERVERS)}, not {observer!r}")
@@ -82,7 +86,13 @@ def quantize(
             graph, statistics or assume_even_spread(grids), grids, scheme=scheme
         )
         if separated is graph:
-            return convert(graph, grids, accumulator_bits=accumulator_bits, scheme=scheme)
+            return convert(
+                graph,
+                grids,
+                accumulator_bits=accumulator_bits,
+                scheme=scheme,
+                int32_output=int32_output,
+            )
         graph = separated
 
 

@@ -63,6 +63,8 @@ DEPTHWISE_USE = 0.5
 WHOLE_USE = {
     ("ds-cnn", "dense"): 0.65,
     ("ds-cnn", "4:16"): 0.58,
+    ("mobilenetv1", "dense"): 0.65,
+    ("mobilenetv1", "4:16"): 0.58,
 }
 """Least use of the multipliers at 16 x 8, from start to interrupt."""
 

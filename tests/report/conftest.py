@@ -21,5 +21,10 @@ def odd():
 
 
 @pytest.fixture(scope="session")
+def tabulated():
+    return programs.tabulated()
+
+
+@pytest.fixture(scope="session")
 def single_layer():
     return programs.single_layer()

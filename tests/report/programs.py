@@ -6,7 +6,7 @@ from coprune.data import cifar10
 from coprune.program import compile_graph
 
 from ..end_to_end.configurations import SMALL
-from ..graphs import GraphBuilder, odd_graph, residual_graph
+from ..graphs import GraphBuilder, odd_graph, residual_graph, tabulated_graph
 
 CALIBRATION_IMAGES = 16
 """Enough for a program whose accuracy nobody asks for."""
@@ -25,6 +25,11 @@ def dense() -> Program:
 def odd() -> Program:
     """Grouped and depthwise convolutions, dilation, maximum pooling and odd sizes."""
     return compile_graph(odd_graph(), SMALL, network="odd")
+
+
+def tabulated() -> Program:
+    """Activation functions that take tables, and an output in phases."""
+    return compile_graph(tabulated_graph(), SMALL, network="tabulated")
 
 
 def single_layer() -> Program:

@@ -287,6 +287,12 @@ def test_the_picture_tells_of_weights_and_blocks(sparse, open_report):
     assert histogram > 1
 
 
+def test_tables_have_a_memory_of_their_own(tabulated, open_report):
+    page, _ = open_report(tabulated)
+    assert page.get_by_test_id("ring-map").count() == 3
+    assert "tables" in page.get_by_test_id("dram-map").inner_text()
+
+
 def test_memory_and_energy_are_drawn(odd, open_report):
     page, content = open_report(odd)
     (program,) = content["programs"]

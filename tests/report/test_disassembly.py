@@ -63,6 +63,15 @@ def load(kind, **more):
             "from row 4 on, maximum, after a barrier",
         ),
         (
+            {**EXECUTE, "interleaved": 1, "row_phase": 1, "tabulated": 1, "table": 1},
+            "8 tiles of 2 x 2 pixels, each 36 slots (10..45): 288 slots, to bank words 5 and on, "
+            "every second pixel from (1, 0) on, through table 1",
+        ),
+        (
+            load(LoadKind.TABLES, count=256, place={**PLACE, "base": 256}),
+            "256 values of an activation function, 256 bytes from 0x1240, to table memory 256..511",
+        ),
+        (
             {
                 "prefix": prefix(Opcode.STORE),
                 "destination": 0x21B40,
@@ -83,7 +92,8 @@ def test_refuses_an_instruction_that_no_unit_runs():
 
 
 def test_names_kinds():
-    assert [kind_of(load(kind)) for kind in LoadKind] == ["slots", "parameters", "pixels"]
+    kinds = [kind_of(load(kind)) for kind in LoadKind]
+    assert kinds == ["slots", "parameters", "pixels", "tables"]
     assert kind_of(EXECUTE) == "execute"
 
 

@@ -17,11 +17,15 @@ def describe_memory(
 ) -> dict:
     """Regions of the DRAM image, tensors in the banks, and pieces of the on-chip rings."""
     config = program.config
+    tensors = _describe_tensors(program, instructions=instructions)
+    has_tables = any(layer.table is not None for layer in program.graph.layers)
     return {
         "dram": _describe_dram(program, instructions=instructions, timings=timings),
         "banks": {
             "depth_words": config.activation_depth,
-            "tensors": _describe_tensors(program, instructions=instructions),
+            "peak_words": max(tensor["base"] + tensor["words"] for tensor in tensors),
+            "least_words": _most_alive(tensors),
+            "tensors": tensors,
         },
         "rings": [
             {
@@ -32,7 +36,7 @@ def describe_memory(
             for name, depth, kind in (
                 ("slots", config.slot_depth, LoadKind.SLOTS),
                 ("parameters", config.parameter_depth, LoadKind.PARAMETERS),
-                ("tables", config.tables * TABLE_BYTES, LoadKind.TABLES),
+                *([("tables", config.tables * TABLE_BYTES, LoadKind.TABLES)] if has_tables else []),
             )
         ],
     }
@@ -76,6 +80,15 @@ def _describe_tensors(program: Program, *, instructions: list[dict]) -> list[dic
         last = last_reader.get(layer.output.name, number)
         tensors.append(_tensor(record.name, place.base, place.words, first=number, last=last))
     return tensors
+
+
+def _most_alive(tensors: list[dict]) -> int:
+    """Words of the tensors that are needed during one layer, at the most: no plan takes fewer."""
+    layers = range(1 + max(tensor["last"] for tensor in tensors))
+    return max(
+        sum(tensor["words"] for tensor in tensors if tensor["first"] <= layer <= tensor["last"])
+        for layer in layers
+    )
 
 
 def _tensor(name: str, base: int, words: int, *, first: int, last: int) -> dict:

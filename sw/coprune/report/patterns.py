@@ -41,7 +41,8 @@ def describe_patterns(
         inputs [tiles, blocks, rows, columns], 255 where all weights are not zero. ``slots`` has a
         byte for every channel tile and block, in the stream's order: the slots it takes, 0 where it
         is not in the stream, `DIAGONAL` added where they are diagonal; None where the tiles' slots
-        are not one LOAD each. All are base64.
+        are not one LOAD each, as in layers that write in phases, or their blocks are not those of
+        the weights, as where phases of the input are channels. All are base64.
     """
     lanes = machine.config.lanes
     weights = sum(source.weight.size for layer in graph.layers for source in layer.sources)

@@ -1,4 +1,4 @@
-const DRAM_KINDS = ["instructions", "slots", "parameters", "input", "output"];
+const DRAM_KINDS = ["instructions", "slots", "parameters", "tables", "input", "output"];
 
 /** Where things lie in DRAM and on the chip. */
 function memorySection(program) {
@@ -65,7 +65,8 @@ function drawDram(figure, program, selected) {
       ],
     }));
   });
-  const totals = DRAM_KINDS.map((kind) => {
+  const kinds = DRAM_KINDS.filter((kind) => regions.some((region) => region.kind === kind));
+  const totals = kinds.map((kind) => {
     const bytes = sum(
       regions.filter((region) => region.kind === kind),
       (region) => region.size_bytes,
@@ -88,7 +89,7 @@ function drawDram(figure, program, selected) {
 
 /** Tensors in the activation banks: layers from left to right, words from the bottom up. */
 function drawBanks(figure, program, selected) {
-  const { depth_words: depth, tensors } = program.memory.banks;
+  const { depth_words: depth, tensors, peak_words: highWater } = program.memory.banks;
   const { layers, hardware } = program;
   const width = figure.clientWidth || 600;
   const longest = Math.max(...layers.map((layer) => layer.name.length));
@@ -97,7 +98,6 @@ function drawBanks(figure, program, selected) {
   const bottom = turned ? clamp(longest * 4.6 + 12, 30, 110) : 22;
   const plot = 220;
   const height = plot + bottom + 8;
-  const highWater = Math.max(...tensors.map((tensor) => tensor.base + tensor.words));
   const x = (layer) => 48 + layer * step;
   // A memory that is mostly empty is shown as far as it is used.
   const top = Math.min(depth, Math.ceil(1.25 * highWater));
@@ -195,7 +195,8 @@ function drawBanks(figure, program, selected) {
       {},
       `Activation memory: ${hardware.columns} banks of ${formatCount(depth)} words of ` +
         `${hardware.lanes} bytes (${formatBytes(bytes)}); words up to ${formatCount(highWater)} ` +
-        `are used (${formatPercent(highWater / depth)}, dashed)`,
+        `are used (${formatPercent(highWater / depth)}, dashed); a layer needs up to ` +
+        `${formatCount(program.memory.banks.least_words)} at once`,
     ),
     shape(
       "svg",

@@ -69,6 +69,7 @@ function timelineSection() {
       legend([
         ["LOAD slots", "var(--slots)"],
         ["LOAD parameters", "var(--parameters)"],
+        ["LOAD tables", "var(--tables)"],
         ["LOAD pixels", "var(--pixels)"],
         ["EXECUTE", "var(--execute)"],
         ["STORE", "var(--store)"],

@@ -49,7 +49,7 @@ WHOLE = {
     "resnet56": PRESET,
     "resnet8": PRESET,
     "resnet18": LARGEST,
-    "mobilenetv1": LARGER,
+    "mobilenetv1": PRESET,
     "mobilenetv2": LARGER,
     "ds-cnn": PRESET,
     "autoencoder": PRESET,

@@ -332,6 +332,20 @@ def add_average_pooling(builder: GraphBuilder, x: str) -> str:
     return builder.add(window, size=(height - rows + 1, width - columns + 1))
 
 
+def add_transposed(builder: GraphBuilder, x: str) -> str:
+    """A transposed convolution of stride 2, cropped where its image would be large."""
+    size = [min(2 * extent, 12) for extent in builder.tensors[x].shape[1:]]
+    kernel = int(builder.rng.choice([2, 3, 4]))
+    source = builder.transposed(x, draw_channels(builder.rng), kernel, density=0.4)
+    return builder.add(source, size=size)
+
+
+def add_tabulated(builder: GraphBuilder, x: str) -> str:
+    """A pointwise convolution with an activation function that takes a table."""
+    source = builder.conv(x, draw_channels(builder.rng), 1, density=0.5)
+    return builder.add(source, tabulated=True)
+
+
 KINDS: dict[str, Callable[[GraphBuilder, str], str]] = {
     "sparse": add_sparse,
     "dilated": add_dilated,
@@ -342,6 +356,8 @@ KINDS: dict[str, Callable[[GraphBuilder, str], str]] = {
     "projection": add_projection,
     "max pooling": add_max_pooling,
     "average pooling": add_average_pooling,
+    "transposed": add_transposed,
+    "tabulated": add_tabulated,
 }
 
 GRAPHS: dict[str, Callable[[], IntegerGraph]] = {

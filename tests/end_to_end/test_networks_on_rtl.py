@@ -39,7 +39,7 @@ MEMORIES = {
     "random backpressure": {"memory": "cocotbext", "seed": 2},
 }
 SLOW_MEMORY = "random backpressure"
-SHORT_NETWORKS = ("odd", "random 2", "random 3")
+SHORT_NETWORKS = ("odd", "random 0", "random 2")
 """Networks of few cycles, for the RAM of cocotbext."""
 
 

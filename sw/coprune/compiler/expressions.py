@@ -196,6 +196,7 @@ class GraphBuilder:
         self._input = tensor
         self._layers: list[FloatLayer] = []
         self._names = {tensor.name}
+        self._stored: dict[Sum, FloatTensor] = {}
 
     def store(self, expression: Expression, *, name: str) -> View:
         """Return all of a tensor that holds the expression, after adding the layer that it takes.
@@ -220,7 +221,15 @@ class GraphBuilder:
             function=expression.function,
         )
         self._layers.append(layer)
+        self._stored[expression] = layer.output
         return View.of(layer.output)
+
+    def tensor(self, expression: Expression) -> FloatTensor | None:
+        """Return the tensor that is just this expression, or None where none is."""
+        if isinstance(expression, Sum):
+            return self._stored.get(expression)
+        whole = expression.contiguous and not expression.padded
+        return expression.tensor if whole else None
 
     def copy(self, view: View, *, name: str) -> Sum:
         """Return a view as a sum of copies, whatever its strides and however many zeros around.

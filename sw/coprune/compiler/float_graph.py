@@ -14,6 +14,9 @@ import torch.nn.functional as F
 
 from coprune_sim.reference import dilate, window_padding
 
+JOINS = frozenset({"cat", "concat", "join"})
+"""Operations that put tensors side by side: sums of copies, of which all but one are 0."""
+
 
 @dataclass(frozen=True)
 class FloatTensor:
@@ -128,14 +131,22 @@ class FloatLayer:
 
     @property
     def copies(self) -> bool:
-        """What is requantized are values of the layer's input, only passed on."""
+        """What is requantized are values of the layer's one input, unclamped or as a maximum."""
+        unclamped = (self.low, self.high) == (-math.inf, math.inf)
+        return self.passes_on and len(self.sources) == 1 and (unclamped or self.maximum)
+
+    @property
+    def passes_on(self) -> bool:
+        """What is requantized is one of the values read, perhaps clamped, or the largest of them."""
         if self.maximum:
             return True
-        source, *others = self.sources
-        ones = bool(((source.weight == 0) | (source.weight == 1)).all())
-        unclamped = (self.low, self.high) == (-math.inf, math.inf)
-        copied = source.operation == "copy" and ones
-        return copied and not others and not self.bias.any() and unclamped
+        copied = all(
+            source.operation == "copy" and bool(((source.weight == 0) | (source.weight == 1)).all())
+            for source in self.sources
+        )
+        return (
+            copied and not self.bias.any() and (len(self.sources) == 1 or self.operation in JOINS)
+        )
 
 
 @dataclass(frozen=True)

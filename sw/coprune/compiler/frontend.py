@@ -1,56 +1,74 @@
-"""From a PyTorch network to a float graph."""
+"""From a PyTorch network, float or quantized, to a float graph."""
 
 from __future__ import annotations
 
 import operator
-import re
-from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import nn
 from torch.export import ExportedProgram
-from torch.fx import Node
+from torch.fx import GraphModule, Node
 
-from coprune.compiler.expressions import Expression, GraphBuilder, Sum, UnsupportedError, View
-from coprune.compiler.float_graph import FloatGraph, FloatTensor
-from coprune.compiler.operators import ADVICE, ALIASING, IN_PLACE, LOWERINGS, Call
+from coprune.compiler import decomposed
+from coprune.compiler.decomposed import DEQUANTIZE, QUANTIZE, WEIGHTS, Steps
+from coprune.compiler.exported import (
+    SUPPORTED,
+    ExportedGraph,
+    UnsupportedOperatorError,
+    is_tensor,
+    name_of,
+    operation_of,
+    yields_tensors,
+)
+from coprune.compiler.expressions import (
+    Expression,
+    GraphBuilder,
+    Sum,
+    UnsupportedError,
+    View,
+    unique_name,
+)
+from coprune.compiler.float_graph import FloatGraph, FloatSource, FloatTensor
+from coprune.compiler.operators import ADVICE, LOWERINGS, Call
+from coprune.compiler.roundings import Joining, Roundings, text
+from coprune.compiler.scheme import Scheme
 
-SUPPORTED = tuple(name for name in LOWERINGS if not name.endswith("_"))
-"""Names of the supported operators, without those that only differ in what they overwrite."""
+__all__ = ["LoweredNetwork", "UnsupportedOperatorError", "export", "lower", "lower_network"]
 
 _FACTORIES = frozenset({"arange", "full", "ones", "zeros"})
 """Operators without operands that always make the same tensor."""
 _EXAMPLE_IMAGES = 2
 """Images in the batch for which a network is exported: with one, batch and channels look alike."""
+_ADDING = frozenset({"add", "add_", "sub", "sub_"})
+_CLAMPING = frozenset(
+    name + overwriting
+    for name in ("relu", "relu6", "hardtanh", "clamp", "clamp_min", "clamp_max")
+    for overwriting in ("", "_")
+)
+"""With `_ADDING`, operators that join the layer of the convolution before them."""
 
 
-class UnsupportedOperatorError(ValueError):
-    """The network uses an operator that the accelerator has no counterpart for.
+@dataclass(frozen=True, eq=False)
+class LoweredNetwork:
+    """A network as the quantizer takes it.
 
     Parameters
     ----------
-    node : torch.fx.Node
-        The operator's place in the exported graph.
-    reason : str
-
-    Attributes
-    ----------
-    operator, node, module : str
-        The operator, its node in the exported graph, and the path of the module that calls it.
-    supported : tuple of str
-        The operators that there are.
+    graph : FloatGraph
+    scheme : Scheme
+        What the network says about its quantization.
+    tensors : dict of Node
+        Names of the graph's tensors by the operators, and the input, whose results they hold.
+    weights : dict of str
+        Operators that have weights, by the names of the `FloatSource` that they became.
     """
 
-    supported = SUPPORTED
-
-    def __init__(self, node: Node, *, reason: str):
-        super().__init__(
-            f"operator {node.target} (node {node.name!r}{_where(node)}) is not supported: {reason}"
-        )
-        self.node = node.name
-        self.operator = str(node.target)
-        self.module, _ = _module(node)
+    graph: FloatGraph
+    scheme: Scheme
+    tensors: dict[Node, str]
+    weights: dict[str, Node]
 
 
 def export(model: nn.Module, *, image: tuple[int, ...]) -> ExportedProgram:
@@ -72,21 +90,49 @@ def export(model: nn.Module, *, image: tuple[int, ...]) -> ExportedProgram:
         if module.training:
             part = f"its module {name!r}" if name else "the network"
             raise ValueError(f"{part} is in training mode: call eval() first")
+    return _export(model, shape=(_EXAMPLE_IMAGES, *image))
+
+
+def export_again(module: GraphModule) -> ExportedProgram:
+    """Export what was exported before, as `convert_pt2e` returns it.
+
+    Raises
+    ------
+    ValueError
+        It states no input, so it does not come from `torch.export`.
+    """
+    inputs = [node for node in module.graph.nodes if node.op == "placeholder"]
+    if len(inputs) != 1 or not is_tensor(inputs[0]):
+        raise ValueError(
+            "a GraphModule must come from torch.export, which notes the shape of its one input"
+        )
+    batch, *image = inputs[0].meta["val"].shape
+    # Its operators say whether they are in training mode.
+    batch = batch if isinstance(batch, int) else _EXAMPLE_IMAGES
+    return _export(module, shape=(batch, *map(int, image)))
+
+
+def _export(model: nn.Module, *, shape: tuple[int, ...]) -> ExportedProgram:
     parameter = next(model.parameters(), torch.empty(0))
-    example = torch.zeros(_EXAMPLE_IMAGES, *image, device=parameter.device)
     with torch.no_grad():
-        return torch.export.export(model, (example,))
+        return torch.export.export(model, (torch.zeros(shape, device=parameter.device),))
 
 
 def lower(exported: ExportedProgram) -> FloatGraph:
+    """Turn an exported network into a float graph; see `lower_network`."""
+    return lower_network(ExportedGraph.of_program(exported)).graph
+
+
+def lower_network(exported: ExportedGraph) -> LoweredNetwork:
     """Turn an exported network into a float graph of fused layers.
 
     Batch norms, residual additions, activation functions and zero padding end up in the layer of
     the convolution that they follow or precede; operators that do not change values disappear.
+    Where the network quantizes and dequantizes, grids and steps are noted, and weights dequantized.
 
     Parameters
     ----------
-    exported : ExportedProgram
+    exported : ExportedGraph
         Of a network in evaluation mode, with one output and one input [N, C, H, W], [N, C, L] or
         [N, C]; the float graph's input is [N, C, 1, L] or [N, C, 1, 1] then. Its graph must be as
         `torch.export.export` made it, without decompositions.
@@ -94,292 +140,247 @@ def lower(exported: ExportedProgram) -> FloatGraph:
     Raises
     ------
     UnsupportedOperatorError
-        An operator, or the way it is used, is not supported.
+        An operator, the way it is used, or the scheme of its quantization is not supported.
     ValueError
-        A parameter is not finite, or the network has several inputs or outputs.
+        A parameter is not finite, or the network's output does not depend on its input.
     """
-    network_input = _input(exported)
-    parameters = _parameters(exported)
-    operands = _operands(exported)
-    uses = _uses(exported, operands)
-    batch = network_input.meta["val"].shape[0]
-    channels, *size = map(int, network_input.meta["val"].shape[1:])
-    tensor = FloatTensor(network_input.name, channels, *[1] * (2 - len(size)), *size)
-    builder = GraphBuilder(tensor)
-    values: dict[Node, Any] = dict(parameters)
-    values[network_input] = View.of(tensor)
-    for node in exported.graph.nodes:
-        if node.op != "call_function" or not uses.get(node):
-            continue
-        if not _yields_tensors(node):
-            continue  # The size of an axis, which only views use.
-        if all(isinstance(values.get(each), torch.Tensor) for each in node.all_input_nodes):
-            values[node] = _fold(node, values)
-            continue
-        if node.target is operator.getitem:
-            expression = _pick(node, operands[node], values)
+    return _Lowering(exported).run()
+
+
+class _Lowering:
+    """Walks an exported graph and collects layers, and the grids of their tensors."""
+
+    def __init__(self, exported: ExportedGraph):
+        self._exported = exported
+        shape = exported.input.meta["val"].shape
+        self._batch = shape[0]
+        channels, *size = map(int, shape[1:])
+        tensor = FloatTensor(exported.input.name, channels, *[1] * (2 - len(size)), *size)
+        self._builder = GraphBuilder(tensor)
+        self._roundings = Roundings(self._builder)
+        self._values: dict[Node, Any] = dict(exported.parameters)
+        self._values[exported.input] = View.of(tensor)
+        self._steps: dict[Node, Steps] = {}
+        """Of parameters that were dequantized."""
+        self._quantized: dict[Node, tuple[float, int]] = {}
+        """Activations that are int8, and their grids."""
+        self._requantizable: set[Node] = set()
+        """Activations that were int8 before, so that another grid may follow."""
+        self._weights: dict[str, Node] = {}
+        self._given: dict[str, torch.Tensor] = {}
+        """Weights whose steps are given, by the name of their source."""
+
+    def run(self) -> LoweredNetwork:
+        """Lower all nodes."""
+        for node in self._exported.nodes:
+            if node.op != "call_function" or node not in self._exported.readers:
+                continue
+            if not yields_tensors(node):
+                continue  # The size of an axis, which only views use.
+            try:
+                self._lower(node)
+            except UnsupportedError as error:
+                raise UnsupportedOperatorError(node, reason=str(error)) from error
+        graph = self._finish()
+        self._roundings.settle(graph)
+        self._follow_factors(graph)
+        return LoweredNetwork(graph, self._roundings.scheme, self._tensors(), self._weights)
+
+    def _lower(self, node: Node) -> None:
+        operation = operation_of(node)
+        decomposed.refuse_other_schemes(node, operation)
+        constant = all(isinstance(self._value(each), torch.Tensor) for each in node.all_input_nodes)
+        if constant and operation in DEQUANTIZE:
+            name = node.all_input_nodes[0].name
+            self._values[node], self._steps[node] = decomposed.dequantize(
+                self._arguments(node), name=name
+            )
+        elif constant:
+            self._values[node] = self._fold(node)
+        elif operation in QUANTIZE:
+            self._quantize(node)
+        elif operation in DEQUANTIZE:
+            self._dequantize(node)
+        elif node.target is operator.getitem:
+            self._set(node, self._pick(node))
         else:
-            expression = _lower_node(node, operands[node], values, builder=builder, batch=batch)
-        if isinstance(expression, Sum) and uses[node] > 1:
-            expression = builder.store(expression, name=node.name)
-        values[node] = expression
-    return _finish(_output(exported, operands), values, builder=builder)
+            self._set(node, self._call(node, operation))
 
+    def _set(self, node: Node, expression: Expression | list[Expression]) -> None:
+        if isinstance(expression, Sum) and len(self._exported.readers[node]) > 1:
+            expression = self._builder.store(expression, name=node.name)
+        self._values[node] = expression
+        if isinstance(expression, View) and node.all_input_nodes[0] in self._requantizable:
+            self._requantizable.add(node)
 
-def _lower_node(
-    node: Node, arguments: dict[str, Any], values: dict[Node, Any], *, builder, batch
-) -> Expression | list[Expression]:
-    operation = _operation(node)
-    if operation not in LOWERINGS:
-        supported = f"supported are {', '.join(SUPPORTED)}"
-        advice = ADVICE.get(operation)
-        raise UnsupportedOperatorError(
-            node, reason=supported if advice is None else f"{advice}; {supported}"
-        )
-    first = _check_results(node, batch=batch)
-    try:
-        resolved = {name: _resolve(value, values) for name, value in arguments.items()}
+    def _call(self, node: Node, operation: str) -> Expression | list[Expression]:
+        if operation not in LOWERINGS:
+            supported = f"supported are {', '.join(SUPPORTED)}"
+            advice = ADVICE.get(operation)
+            raise UnsupportedError(supported if advice is None else f"{advice}; {supported}")
+        first = self._check_results(node)
+        name = name_of(node)
+        if operation in WEIGHTS:
+            name = unique_name(name, taken=set(self._weights))
+            self._weights[name] = node
         call = Call(
             operation=operation,
-            name=_name(node, operation),
-            arguments=resolved,
+            name=name,
+            arguments=self._arguments(node),
             shape=tuple(int(size) for size in first.shape[1:]),
-            operand_shape=_operand_shape(node, values),
-            builder=builder,
+            operand_shape=self._operand_shape(node),
+            builder=self._builder,
         )
-        return LOWERINGS[operation](call)
-    except UnsupportedError as error:
-        raise UnsupportedOperatorError(node, reason=str(error)) from error
+        result = LOWERINGS[operation](call)
+        if operation in WEIGHTS:
+            self._note_steps(node, operation, result, name=name)
+        return result
 
+    def _note_steps(self, node: Node, operation: str, result: Expression, *, name: str) -> None:
+        """Note what one step of an operator's weights stands for, if they were dequantized."""
+        argument, axis = WEIGHTS[operation]
+        steps = self._steps.get(self._exported.operands[node][argument])
+        if steps is None:
+            return
+        source = self._source(name, result)
+        scale = steps.of_outputs(len(source.weight), axis=axis, diagonal=source.diagonal)
+        self._roundings.scheme.weight_scales[name] = scale
+        self._given[name] = source.weight
 
-def _check_results(node: Node, *, batch: int | torch.SymInt) -> torch.Tensor:
-    """Return an operator's first result; all of them must be images of the same batch."""
-    value = node.meta["val"]
-    results = (value,) if isinstance(value, torch.Tensor) else value
-    for result in results:
-        if not result.dim() or str(result.shape[0]) != str(batch):
-            raise UnsupportedOperatorError(node, reason="the first axis must remain the batch")
-    if results[0].dtype != torch.float32:
-        raise UnsupportedOperatorError(
-            node, reason=f"its result must be float32, not {str(results[0].dtype)[6:]}"
+    def _source(self, name: str, result: Expression) -> FloatSource:
+        """The source that an operator became, in its result or in a layer that it took."""
+        for sum_ in (result, *reversed(self._builder.graph().layers)):
+            for source in getattr(sum_, "sources", ()):
+                if source.name == name:
+                    return source
+        raise AssertionError(f"{name} has no source")
+
+    def _follow_factors(self, graph: FloatGraph) -> None:
+        """Scale given steps as weights were scaled that a factor per channel was folded into."""
+        scales = self._roundings.scheme.weight_scales
+        for layer in graph.layers:
+            for source in layer.sources:
+                if source.name not in self._given or source.weight is self._given[source.name]:
+                    continue
+                now, given = (
+                    weight.abs().amax(dim=(1, 2, 3))
+                    for weight in (source.weight, self._given[source.name])
+                )
+                factor = torch.where((now > 0) & (given > 0), now / given, 1.0)
+                scales[source.name] = scales[source.name] * factor.numpy()
+
+    def _quantize(self, node: Node) -> None:
+        rounded = self._exported.operands[node]["input"]
+        grid = decomposed.grid(self._arguments(node), name=rounded.name)
+        self._quantized[node] = grid
+        self._values[node] = self._roundings.round(
+            self._values[rounded],
+            grid,
+            name=node.name,
+            tensor=rounded.name,
+            joining=self._joining(node),
+            again=rounded in self._requantizable,
         )
-    return results[0]
 
+    def _dequantize(self, node: Node) -> None:
+        integers = self._exported.operands[node]["input"]
+        grid = decomposed.grid(self._arguments(node), name=integers.name)
+        known = self._quantized.get(integers)
+        if known != grid:
+            raise UnsupportedError(
+                f"tensor {integers.name!r} is dequantized with {text(grid)}, but was quantized "
+                f"with {'nothing' if known is None else text(known)}"
+            )
+        self._values[node] = self._values[integers]
+        self._requantizable.add(node)
 
-def _operand_shape(node: Node, values: dict[Node, Any]) -> tuple[int, ...]:
-    """Shape of the first operand that is computed from the input, without the batch axis."""
-    for operand in node.all_input_nodes:
-        if isinstance(values.get(operand), View | Sum):
-            return tuple(int(size) for size in operand.meta["val"].shape[1:])
-    raise UnsupportedError("it must be computed from the input")
+    def _joining(self, quantized: Node) -> Joining | None:
+        """What the only node that reads a rounded value does, if it adds it or clamps it."""
+        readers = self._exported.readers
+        found = [each for node in readers[quantized] for each in readers.get(node, [])]
+        if len(found) != 1 or operation_of(found[0]) not in _ADDING | _CLAMPING:
+            return None
+        operands = found[0].all_input_nodes
+        constant = len(operands) < 2 or any(each in self._exported.parameters for each in operands)
+        return Joining(adds=operation_of(found[0]) in _ADDING and not constant)
 
+    def _check_results(self, node: Node) -> torch.Tensor:
+        """Return an operator's first result; all of them must be images of the same batch."""
+        value = node.meta["val"]
+        results = (value,) if isinstance(value, torch.Tensor) else value
+        for result in results:
+            if not result.dim() or str(result.shape[0]) != str(self._batch):
+                raise UnsupportedError("the first axis must remain the batch")
+        if results[0].dtype != torch.float32:
+            raise UnsupportedError(f"its result must be float32, not {str(results[0].dtype)[6:]}")
+        return results[0]
 
-def _fold(node: Node, values: dict[Node, Any]) -> torch.Tensor:
-    """Compute an operator of parameters alone."""
-    known = bool(node.all_input_nodes) or _operation(node) in _FACTORIES
-    if not known or _operation(node).endswith("_") or not _is_tensor(node):
-        raise UnsupportedOperatorError(node, reason="it must be computed from the input")
-    arguments, options = torch.fx.map_arg((node.args, node.kwargs), values.__getitem__)
-    result = node.target(*arguments, **options)
-    return result.to(torch.float64) if result.is_floating_point() else result
+    def _operand_shape(self, node: Node) -> tuple[int, ...]:
+        """Shape of the first operand that is computed from the input, without the batch axis."""
+        for operand in node.all_input_nodes:
+            if isinstance(self._value(operand), View | Sum):
+                return tuple(int(size) for size in operand.meta["val"].shape[1:])
+        raise UnsupportedError("it must be computed from the input")
 
+    def _fold(self, node: Node) -> torch.Tensor:
+        """Compute an operator of parameters alone."""
+        operation = operation_of(node)
+        known = bool(node.all_input_nodes) or operation in _FACTORIES
+        if not known or operation.endswith("_") or not is_tensor(node):
+            raise UnsupportedError("it must be computed from the input")
+        # Quantizing is defined for float32.
+        kind = torch.float32 if operation in QUANTIZE else torch.float64
 
-def _pick(node: Node, arguments: dict[str, Any], values: dict[Node, Any]) -> Expression:
-    """One of several results of an operator."""
-    results, index = values[arguments[0]], arguments[1]
-    if index >= len(results):
-        reason = f"its result {index} does not exist on the accelerator"
-        raise UnsupportedOperatorError(arguments[0], reason=reason)
-    return results[index]
+        def operand(node: Node) -> torch.Tensor:
+            value = self._values[node]
+            return value.to(kind) if value.is_floating_point() else value
 
+        arguments, options = torch.fx.map_arg((node.args, node.kwargs), operand)
+        result = node.target(*arguments, **options)
+        return result.to(torch.float64) if result.is_floating_point() else result
 
-def _finish(node: Node, values: dict[Node, Any], *, builder: GraphBuilder) -> FloatGraph:
-    expression = values[node]
-    if isinstance(expression, View | Sum):
+    def _pick(self, node: Node) -> Expression:
+        """One of several results of an operator."""
+        several, index = self._exported.operands[node].values()
+        results = self._values[several]
+        if index >= len(results):
+            reason = f"its result {index} does not exist on the accelerator"
+            raise UnsupportedOperatorError(several, reason=reason)
+        return results[index]
+
+    def _finish(self) -> FloatGraph:
+        node, builder = self._exported.output, self._builder
+        expression = self._values[node]
+        if not isinstance(expression, View | Sum):
+            raise ValueError("the network's output must be computed from its input")
         stored = builder.store(expression, name=node.name)
         if not builder.graph().layers or builder.graph().layers[-1].output != stored.tensor:
             builder.store(builder.copy(stored, name=node.name), name=node.name)
         return builder.graph()
-    raise ValueError("the network's output must be computed from its input")
 
+    def _tensors(self) -> dict[Node, str]:
+        tensors: dict[Node, str] = {}
+        taken = set()
+        for node, value in self._values.items():
+            tensor = self._builder.tensor(value) if isinstance(value, View | Sum) else None
+            if tensor is not None and tensor.name not in taken:
+                tensors[node] = tensor.name
+                taken.add(tensor.name)
+        return tensors
 
-def _input(exported: ExportedProgram) -> Node:
-    names = exported.graph_signature.user_inputs
-    nodes = [node for node in exported.graph.nodes if node.op == "placeholder"]
-    inputs = [node for node in nodes if node.name in names]
-    if len(inputs) != 1 or not _is_tensor(inputs[0]):
-        raise ValueError(f"the network must have one input, not {len(names)}")
-    value = inputs[0].meta["val"]
-    if value.dim() not in (2, 3, 4) or value.dtype != torch.float32:
-        raise ValueError(
-            f"the network's input must be float32 [N, C, H, W], [N, C, L] or [N, C], not "
-            f"{value.dtype} {list(value.shape)}"
-        )
-    if not all(isinstance(size, int) for size in value.shape[1:]):
-        raise ValueError(f"the size of images must be fixed, not {list(value.shape)}")
-    return inputs[0]
+    def _arguments(self, node: Node) -> dict[str, Any]:
+        """An operator's arguments, with what is known in place of nodes."""
+        return {
+            name: self._resolve(argument)
+            for name, argument in self._exported.operands[node].items()
+        }
 
+    def _resolve(self, argument: Any) -> Any:
+        if isinstance(argument, Node):
+            return self._value(argument)
+        if isinstance(argument, list | tuple):
+            return [self._resolve(item) for item in argument]
+        return argument
 
-def _output(exported: ExportedProgram, operands: dict[Node, dict[str, Any]]) -> Node:
-    outputs = operands[exported.graph.output_node()]["outputs"]
-    if len(outputs) != 1 or not isinstance(outputs[0], Node):
-        raise ValueError(f"the network must have one output, not {len(outputs)}")
-    return outputs[0]
-
-
-def _parameters(exported: ExportedProgram) -> dict[Node, torch.Tensor]:
-    signature = exported.graph_signature
-    names = {**signature.inputs_to_parameters, **signature.inputs_to_buffers}
-    constants = signature.inputs_to_lifted_tensor_constants
-    parameters = {}
-    for node in exported.graph.nodes:
-        if node.op != "placeholder":
-            continue
-        if node.name in names:
-            name = names[node.name]
-            value = exported.state_dict.get(name, exported.constants.get(name))
-        elif node.name in constants:
-            name = constants[node.name]
-            value = exported.constants[name]
-        else:
-            continue
-        if value.is_floating_point():
-            value = value.detach().cpu().to(torch.float64)
-            if not value.isfinite().all():
-                raise ValueError(f"parameter {name!r} holds NaN or infinity")
-        parameters[node] = value
-    return parameters
-
-
-def _operands(exported: ExportedProgram) -> dict[Node, dict[str, Any]]:
-    """Arguments of every node by name, with operands that were overwritten replaced.
-
-    An in-place operator changes what later readers of its operand see, so from there on they read
-    the operator's result.
-    """
-    current: dict[Node, Node] = {}
-
-    def resolve(node: Node) -> Node:
-        while node in current:
-            node = current[node]
-        return node
-
-    operands = {}
-    for node in exported.graph.nodes:
-        if node.op == "output":
-            outputs = torch.fx.map_arg(node.args[0], resolve)
-            operands[node] = {"outputs": tuple(outputs)}
-        if node.op != "call_function":
-            continue
-        arguments = torch.fx.map_arg(_bind(node), resolve)
-        operands[node] = arguments
-        if _operation(node) in IN_PLACE:
-            overwritten = next(iter(arguments.values()))
-            _check_overwriting(node, overwritten, nodes=exported.graph.nodes)
-            current[overwritten] = node
-    return operands
-
-
-def _check_overwriting(writer: Node, overwritten: Node, *, nodes: Iterable[Node]) -> None:
-    """Refuse to overwrite memory that is read again under another name."""
-    for node in nodes:
-        if node >= writer:
-            return
-        shared = node is not overwritten and _owner(node) is _owner(overwritten)
-        if shared and any(reader > writer for reader in node.users):
-            reason = "it overwrites a view of a tensor that is read again"
-            raise UnsupportedOperatorError(writer, reason=reason)
-
-
-def _owner(node: Node) -> Node:
-    """The node whose memory the result of a node may be."""
-    while node.op == "call_function":
-        views = _operation(node) in ALIASING or node.target is operator.getitem
-        if not (views or _operation(node) in IN_PLACE):
-            break
-        node = node.args[0]
-    return node
-
-
-def _bind(node: Node) -> dict[str, Any]:
-    """Arguments of an operator by name, defaults included."""
-    schema = getattr(node.target, "_schema", None)
-    if schema is None:
-        return dict(enumerate(node.args))
-    bound = {}
-    for position, argument in enumerate(schema.arguments):
-        if position < len(node.args):
-            bound[argument.name] = node.args[position]
-        elif argument.name in node.kwargs:
-            bound[argument.name] = node.kwargs[argument.name]
-        else:
-            bound[argument.name] = argument.default_value
-    return bound
-
-
-def _uses(exported: ExportedProgram, operands: dict[Node, dict[str, Any]]) -> dict[Node, int]:
-    """How often the nodes that the output depends on are read."""
-    uses: dict[Node, int] = {exported.graph.output_node(): 1}
-
-    def count(node: Node) -> Node:
-        uses[node] = uses.get(node, 0) + 1
-        return node
-
-    for node in reversed(exported.graph.nodes):
-        reads = node in operands and (_yields_tensors(node) or node.op == "output")
-        if uses.get(node) and reads:
-            torch.fx.map_arg(operands[node], count)
-    return uses
-
-
-def _resolve(argument: Any, values: dict[Node, Any]) -> Any:
-    if isinstance(argument, Node):
-        return values.get(argument)
-    if isinstance(argument, list | tuple):
-        return [_resolve(item, values) for item in argument]
-    return argument
-
-
-def _is_tensor(node: Node) -> bool:
-    return isinstance(node.meta.get("val"), torch.Tensor)
-
-
-def _yields_tensors(node: Node) -> bool:
-    value = node.meta.get("val")
-    several = isinstance(value, list | tuple) and any(isinstance(v, torch.Tensor) for v in value)
-    return several or isinstance(value, torch.Tensor)
-
-
-def _operation(node: Node) -> str:
-    schema = getattr(node.target, "_schema", None)
-    return str(node.target) if schema is None else schema.name.split("::")[-1]
-
-
-def _name(node: Node, operation: str) -> str:
-    """The module that the operator is, or its module and itself."""
-    path, kind = _module(node)
-    kind = kind if isinstance(kind, str) else f"{kind.__module__}.{kind.__qualname__}"
-    leaf = kind.startswith("torch.nn.modules.") and ".container." not in kind
-    if path and leaf:
-        return path
-    return ".".join(filter(None, (path, operation.rstrip("_"))))
-
-
-def _module(node: Node) -> tuple[str, str | type]:
-    """Path and class of the innermost module that the operator belongs to."""
-    stack = list((node.meta.get("nn_module_stack") or {}).values())
-    return stack[-1] if stack else ("", "")
-
-
-def _where(node: Node) -> str:
-    """The module and the user's source line that an operator comes from."""
-    path, _ = _module(node)
-    module = f" of module {path!r}" if path else ""
-    frames = re.findall(
-        r'File "([^"]+)", line (\d+), in \w+\n\s*(.*)', node.meta.get("stack_trace") or ""
-    )
-    own = [frame for frame in frames if "/torch/nn/" not in frame[0].replace("\\", "/")]
-    if not own:
-        return module
-    file, line, code = own[-1]
-    return f"{module}, {file}:{line}: {code.strip()}"
+    def _value(self, node: Node) -> Any:
+        return self._values.get(node)

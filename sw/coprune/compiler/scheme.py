@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
+
+from coprune.compiler.float_graph import FloatGraph
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,3 +32,29 @@ class Scheme:
 
 NOTHING_GIVEN = Scheme()
 """All grids and weight scales are to be chosen."""
+
+
+def complete(graph: FloatGraph, scheme: Scheme) -> Scheme:
+    """Add grids of tensors that only hold values of others, for which a network need not give any.
+
+    Layers that put together, copy, clamp or compare values do so exactly if what they read and what
+    they write has one grid. So the tensor that such a layer writes takes the grid of what it reads,
+    and one that only such layers read takes that of what they write.
+    """
+    grids = dict(scheme.grids)
+    readers = {layer.output.name: [] for layer in graph.layers}
+    for layer in graph.layers:
+        for source in layer.sources:
+            readers.setdefault(source.tensor.name, []).append(layer)
+    for layer in graph.layers:
+        (source, *others) = layer.sources
+        if layer.passes_on and not others and source.tensor.name in grids:
+            grids.setdefault(layer.output.name, grids[source.tensor.name])
+    for layer in reversed(graph.layers):
+        of_readers = {
+            grids.get(reader.output.name) if reader.passes_on else None
+            for reader in readers[layer.output.name]
+        }
+        if len(of_readers) == 1 and None not in of_readers:
+            grids.setdefault(layer.output.name, *of_readers)
+    return replace(scheme, grids=grids)

@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING
 import torch
 from torch import nn
 from torch.export import ExportedProgram
+from torch.fx import GraphModule
 
+from coprune.compiler.exported import ExportedGraph
 from coprune.compiler.float_graph import FloatGraph
-from coprune.compiler.frontend import export, lower
-from coprune.compiler.scheme import NOTHING_GIVEN, Scheme
+from coprune.compiler.frontend import export, export_again, lower_network
+from coprune.compiler.scheme import Scheme, complete
 from coprune.quantize.calibration import OBSERVERS, measure
 from coprune.quantize.conversion import convert
 from coprune.quantize.grids import assume_even_spread, choose_grids
@@ -66,6 +68,8 @@ def quantize(
     if observer not in OBSERVERS:
         raise ValueError(f"observer must be one of {', '.join(OBSERVERS)}, not {observer!r}")
     graph, scheme = _lower(model, calibration)
+    if scheme.grids:
+        scheme = complete(graph, scheme)
     if scheme.grids and not (missing := _ungiven(graph, scheme)):
         calibration = ()
     else:
@@ -101,10 +105,13 @@ def _lower(
     calibration: Sequence[torch.Tensor],
 ) -> tuple[FloatGraph, Scheme]:
     """The float graph of a network, and what the network says about its quantization."""
-    if isinstance(model, nn.Module):
-        return lower(export(model, image=_image_shape(calibration))), NOTHING_GIVEN
+    if isinstance(model, GraphModule):
+        model = export_again(model)
+    elif isinstance(model, nn.Module):
+        model = export(model, image=_image_shape(calibration))
     if isinstance(model, ExportedProgram):
-        return lower(model), NOTHING_GIVEN
+        network = lower_network(ExportedGraph.of_program(model))
+        return network.graph, network.scheme
     from coprune.compiler.onnx.frontend import lower_onnx
 
     network = lower_onnx(model)

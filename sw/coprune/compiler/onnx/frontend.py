@@ -16,6 +16,7 @@ from coprune.compiler.expressions import (
     View,
 )
 from coprune.compiler.float_graph import FloatGraph, FloatTensor
+from coprune.compiler.roundings import Joining, Roundings, check_grid, text
 from coprune.compiler.scheme import Scheme
 
 from .call import OnnxCall
@@ -98,7 +99,7 @@ class _Lowering:
         channels, *size = graph.shape(first)[1:]
         tensor = FloatTensor(graph.input, channels, *[1] * (2 - len(size)), *size)
         self._builder = GraphBuilder(tensor)
-        self._scheme = Scheme()
+        self._roundings = Roundings(self._builder)
         self._values: dict[str, Expression] = {first: View.of(tensor)}
         self._quantized: dict[str, tuple[float, int]] = {}
         """Values that are int8, and their grids."""
@@ -119,17 +120,10 @@ class _Lowering:
             stored = self._builder.store(self._values[output], name=output)
             graph = self._builder.graph()
             if graph.layers and graph.layers[-1].output == stored.tensor:
-                self._use_source_grids(graph)
+                self._roundings.settle(graph)
                 shape = self._graph.shape(output)[1:]
-                return OnnxNetwork(name, graph, self._scheme, shape)
+                return OnnxNetwork(name, graph, self._roundings.scheme, shape)
         raise ValueError("the network's output must be computed from its input")
-
-    def _use_source_grids(self, graph: FloatGraph) -> None:
-        """Convolutions that share no layer after all have the grid that the file rounds them to."""
-        for layer in graph.layers:
-            if len(layer.sources) == 1 and layer.name in self._scheme.source_grids:
-                grid = self._scheme.source_grids[layer.name]
-                self._scheme.grids.setdefault(layer.output.name, grid)
 
     def _lower(self, node: OnnxNode) -> None:
         if not any(name in self._values for name in node.inputs):
@@ -162,7 +156,7 @@ class _Lowering:
             operand_shape=self._graph.shape(activations[0])[1:],
             shapes=tuple(self._graph.shape(name)[1:] for name in outputs),
             builder=self._builder,
-            scheme=self._scheme,
+            scheme=self._roundings.scheme,
         )
         results = MAPPINGS[node.operator](call)
         results = [results] if isinstance(results, View | Sum) else results
@@ -177,27 +171,16 @@ class _Lowering:
 
     def _quantize(self, node: OnnxNode) -> None:
         source, output = node.inputs[0], node.outputs[0]
-        value, grid = self._values[source], self._grid(node)
+        grid = self._grid(node)
         self._quantized[output] = grid
-        if isinstance(value, Sum):
-            reader = self._joined_reader(output)
-            one_sided = grid[1] in (-128, 127)
-            if reader is not None and value.linear and not one_sided:
-                constant = any(name in self._graph.constants for name in reader.inputs)
-                if reader.operator in _ADDING and not constant and len(value.sources) == 1:
-                    self._scheme.source_grids[value.sources[0].name] = grid
-                self._values[output] = value
-                return
-            value = self._builder.store(value, name=node.name)
-        known = self._scheme.grids.get(value.tensor.name)
-        if known not in (None, grid):
-            if source not in self._requantizable:
-                raise UnsupportedError(
-                    f"tensor {source!r} is quantized in two ways, {_text(known)} and {_text(grid)}"
-                )
-            value = self._builder.store(self._builder.copy(value, name=node.name), name=node.name)
-        self._scheme.grids[value.tensor.name] = grid
-        self._values[output] = value
+        self._values[output] = self._roundings.round(
+            self._values[source],
+            grid,
+            name=node.name,
+            tensor=source,
+            joining=self._joining(output),
+            again=source in self._requantizable,
+        )
 
     def _dequantize(self, node: OnnxNode) -> None:
         source, output = node.inputs[0], node.outputs[0]
@@ -205,20 +188,24 @@ class _Lowering:
         if self._quantized.get(source) != grid:
             known = self._quantized.get(source)
             raise UnsupportedError(
-                f"tensor {source!r} is dequantized with {_text(grid)}, but was quantized with "
-                f"{'nothing' if known is None else _text(known)}"
+                f"tensor {source!r} is dequantized with {text(grid)}, but was quantized with "
+                f"{'nothing' if known is None else text(known)}"
             )
         self._values[output] = self._values[source]
         self._requantizable.add(output)
 
-    def _joined_reader(self, quantized: str) -> OnnxNode | None:
-        """The one node that reads a rounded value, if it adds it to something or clamps it."""
+    def _joining(self, quantized: str) -> Joining | None:
+        """What the only node that reads a rounded value does, if it adds it or clamps it."""
         roundings = self._graph.readers(quantized)
         readers = [each for node in roundings for each in self._graph.readers(node.outputs[0])]
         outputs = {quantized, *(node.outputs[0] for node in roundings)}
         if len(readers) != 1 or self._graph.output in outputs:
             return None
-        return readers[0] if readers[0].operator in _JOINING else None
+        (reader,) = readers
+        if reader.operator not in _JOINING:
+            return None
+        constant = any(name in self._graph.constants for name in reader.inputs)
+        return Joining(adds=reader.operator in _ADDING and not constant)
 
     def _grid(self, node: OnnxNode) -> tuple[float, int]:
         """Scale and int8 zero point of an activation."""
@@ -226,25 +213,21 @@ class _Lowering:
         scale, zero = (self._parameter(node, index) for index in (1, 2))
         if scale is None:
             raise UnsupportedError(f"the scale of tensor {name!r} must be a constant")
-        if node.attributes.get("block_size", 0) or scale.size != 1:
+        if node.attributes.get("block_size", 0):
             raise UnsupportedError(
-                f"tensor {name!r} has {scale.size} scales, but activations must have one"
+                f"tensor {name!r} has a scale for each block, but activations must have one"
             )
         integers = node.outputs[0] if node.operator == QUANTIZE else name
         kind = onnx.helper.tensor_dtype_to_np_dtype(
             self._graph.types[integers].tensor_type.elem_type
         )
-        if kind not in (np.int8, np.uint8):
-            raise UnsupportedError(
-                f"tensor {name!r} is quantized to {kind}, but must be int8 or uint8"
-            )
-        factor = float(scale.reshape(-1)[0])
-        if not (np.isfinite(factor) and factor > 0):
-            raise UnsupportedError(
-                f"the scale of tensor {name!r} must be positive and finite, not {factor}"
-            )
-        offset = 0 if zero is None else int(zero.reshape(-1)[0])
-        return factor, offset - (128 if kind == np.uint8 else 0)
+        return check_grid(
+            float(scale.reshape(-1)[0]),
+            0 if zero is None else int(zero.reshape(-1)[0]),
+            kind=str(kind),
+            scales=scale.size,
+            tensor=name,
+        )
 
     def _parameter(self, node: OnnxNode, index: int) -> np.ndarray | None:
         name = node.inputs[index] if index < len(node.inputs) else ""
@@ -265,8 +248,3 @@ def _first_value(graph: OnnxGraph) -> str:
         if readers[0].attributes.get("perm") == [0, rank - 1, *range(1, rank - 1)]:
             return readers[0].outputs[0]
     return graph.input
-
-
-def _text(grid: tuple[float, int]) -> str:
-    scale, zero = grid
-    return f"scale {scale:g} and int8 zero point {zero}"

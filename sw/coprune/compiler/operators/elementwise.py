@@ -9,7 +9,7 @@ from dataclasses import replace
 import torch
 
 from coprune.compiler.expressions import Expression, GraphBuilder, Sum, UnsupportedError, View
-from coprune.compiler.float_graph import FloatSource
+from coprune.compiler.float_graph import JOINS, FloatSource
 from coprune.compiler.operators.call import Call, Layout
 from coprune.compiler.operators.curves import multiply_by_function
 from coprune.compiler.operators.windows import Naming
@@ -126,7 +126,7 @@ def add_terms(values: Sequence[Expression], *, naming: Naming, builder: GraphBui
         terms = [term if term is main else stored(term) for term in terms]
     if not _share_layer(terms):
         terms = [stored(term) if term is main else term for term in terms]
-    convolutions = [term for term in terms if term.operation not in ("copy", "join")]
+    convolutions = [term for term in terms if term.operation not in {"copy", *JOINS}]
     main = max(convolutions, key=_weights, default=None)
     return Sum(
         name=naming.name if main is None else main.name,

@@ -1,0 +1,138 @@
+"""Where a quantized network rounds its activations, and what the hardware makes of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from coprune.compiler.expressions import Expression, GraphBuilder, Sum, UnsupportedError
+from coprune.compiler.float_graph import FloatGraph
+from coprune.compiler.scheme import Scheme
+
+ACTIVATIONS = {"int8": 0, "uint8": 128}
+"""Integer types of activations, and what their zero points exceed those of int8 by."""
+
+
+@dataclass(frozen=True)
+class Joining:
+    """What the one reader of a rounded value does, where it joins the layer before it.
+
+    Parameters
+    ----------
+    adds : bool
+        It adds the value to another activation; otherwise it clamps it, or adds a constant.
+    """
+
+    adds: bool
+
+
+class Roundings:
+    """Collects the grids that a quantized network gives its activations.
+
+    Where a network rounds the result of a convolution only to add it to something or to clamp it,
+    that rounding is left out, because the hardware rounds once; a range with 0 at its end is an
+    activation function and stays.
+
+    Parameters
+    ----------
+    builder : GraphBuilder
+        Of the float graph whose tensors they are.
+    """
+
+    def __init__(self, builder: GraphBuilder):
+        self._builder = builder
+        self.scheme = Scheme()
+
+    def round(
+        self,
+        value: Expression,
+        grid: tuple[float, int],
+        *,
+        name: str,
+        tensor: str,
+        joining: Joining | None,
+        again: bool,
+    ) -> Expression:
+        """Return a value after it was rounded to a grid, stored if it takes a layer for that.
+
+        Parameters
+        ----------
+        value : Expression
+        grid : tuple of float, int
+            Scale and int8 zero point.
+        name, tensor : str
+            Of the rounding and of what it rounds, in the network.
+        joining : Joining or None
+        again : bool
+            The value was rounded before, so that another grid may follow.
+
+        Raises
+        ------
+        UnsupportedError
+            Real numbers are rounded in two ways.
+        """
+        if isinstance(value, Sum):
+            one_sided = grid[1] in (-128, 127)
+            if joining is not None and value.linear and not one_sided:
+                if joining.adds and len(value.sources) == 1:
+                    self.scheme.source_grids[value.sources[0].name] = grid
+                return value
+            value = self._builder.store(value, name=name)
+        known = self.scheme.grids.get(value.tensor.name)
+        if known not in (None, grid):
+            if not again:
+                raise UnsupportedError(
+                    f"tensor {tensor!r} is quantized in two ways, {text(known)} and {text(grid)}"
+                )
+            value = self._builder.store(self._builder.copy(value, name=name), name=name)
+        self.scheme.grids[value.tensor.name] = grid
+        return value
+
+    def settle(self, graph: FloatGraph) -> None:
+        """Give convolutions that share no layer after all the grid that they are rounded to."""
+        for layer in graph.layers:
+            if len(layer.sources) == 1 and layer.name in self.scheme.source_grids:
+                grid = self.scheme.source_grids[layer.name]
+                self.scheme.grids.setdefault(layer.output.name, grid)
+
+
+def check_grid(
+    scale: float, zero: int, *, kind: str, scales: int, tensor: str
+) -> tuple[float, int]:
+    """Return scale and int8 zero point of an activation.
+
+    Parameters
+    ----------
+    scale : float
+    zero : int
+        In the type `kind`.
+    kind : str
+        Name of the integer type that it is quantized to.
+    scales : int
+        How many the tensor has.
+    tensor : str
+        Its name.
+
+    Raises
+    ------
+    UnsupportedError
+        The hardware has no such scheme.
+    """
+    if scales != 1:
+        raise UnsupportedError(
+            f"tensor {tensor!r} has {scales} scales, but activations must have one"
+        )
+    if kind not in ACTIVATIONS:
+        raise UnsupportedError(
+            f"tensor {tensor!r} is quantized to {kind}, but must be int8 or uint8"
+        )
+    if not 0 < scale < float("inf"):
+        raise UnsupportedError(
+            f"the scale of tensor {tensor!r} must be positive and finite, not {scale}"
+        )
+    return scale, zero - ACTIVATIONS[kind]
+
+
+def text(grid: tuple[float, int]) -> str:
+    """Say what a grid is."""
+    scale, zero = grid
+    return f"scale {scale:g} and int8 zero point {zero}"

@@ -120,8 +120,10 @@ class ExportedGraph:
         network_input = _check_input(inputs)
         operands = _operands(graph)
         if not training:
-            for arguments in operands.values():
-                arguments.update({name: False for name in _TRAINING if name in arguments})
+            operands = {
+                node: {**arguments, **{name: False for name in _TRAINING if name in arguments}}
+                for node, arguments in operands.items()
+            }
         return cls(
             nodes=tuple(graph.nodes),
             input=network_input,

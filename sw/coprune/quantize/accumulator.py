@@ -75,18 +75,48 @@ def common_scale(
     coarse : bool
         Give uniform sources the smallest integer weights instead: sums stay short.
     """
-    largest = [_largest(source) * scale for source, scale in _zip(sources, input_scales)]
-    step = floor
-    for source, reach in _zip(sources, largest):
-        if not uniform(source):
-            step = np.maximum(step, reach / weight_limit(source))
-    exact = np.array([reach for source, reach in _zip(sources, largest) if uniform(source)])
-    if len(exact):
-        step = _divide_exactly(exact, step, limit=1 if coarse else DIAGONAL_WEIGHT_MAX)
+    step = common_step(
+        [_largest(source) * scale for source, scale in _zip(sources, input_scales)],
+        limits=[None if uniform(source) else weight_limit(source) for source in sources],
+        floor=floor,
+        coarse=coarse,
+    )
     weights = tuple(
         _rounded(source, step=step / scale) for source, scale in _zip(sources, input_scales)
     )
     return Accumulator(step=step, weights=weights)
+
+
+def common_step(
+    reaches: Sequence[np.ndarray],
+    *,
+    limits: Sequence[int | None],
+    floor: np.ndarray,
+    coarse: bool = False,
+) -> np.ndarray:
+    """Return the finest accumulator step that fits every source.
+
+    Parameters
+    ----------
+    reaches : sequence of float64 arrays [outputs]
+        The largest weight of each source times the scale of the tensor that it reads.
+    limits : sequence of int or None
+        Largest integer weight of each source; None for uniform ones, which must stay exact.
+    floor, coarse
+        As in `common_scale`.
+
+    Returns
+    -------
+    float64 array [outputs]
+    """
+    step = floor
+    for reach, limit in _zip(reaches, limits):
+        if limit is not None:
+            step = np.maximum(step, reach / limit)
+    exact = np.array([reach for reach, limit in _zip(reaches, limits) if limit is None])
+    if len(exact):
+        step = _divide_exactly(exact, step, limit=1 if coarse else DIAGONAL_WEIGHT_MAX)
+    return step
 
 
 def choose_accumulator(

@@ -115,6 +115,15 @@ def measure(graph: FloatGraph, batches: Sequence[torch.Tensor]) -> dict[str, Sta
     }
 
 
+def summarize(values: torch.Tensor) -> Statistics:
+    """Return the statistics of one float tensor of any shape."""
+    low, high = (float(bound) for bound in values.aminmax())
+    counts = np.zeros(BINS, np.int64)
+    if low < high:
+        counts = _histogram(values, low=low, high=high)
+    return Statistics(low, high, float(values.double().square().mean()), counts)
+
+
 def evaluate_finitely(function: Function, arguments: np.ndarray) -> np.ndarray:
     """Values of a function at rising arguments; where it has none, the value nearest by.
 

@@ -51,10 +51,10 @@ def compile(
     Parameters
     ----------
     model : nn.Module, ExportedProgram, path of an ONNX file or onnx.ModelProto
-        In evaluation mode, with one float32 input [N, C, H, W].
+        In evaluation mode, with one float32 input [N, C, H, W]. It may be quantized already.
     accelerator : AcceleratorConfig
     calibration : sequence of float32 tensors [N, C, H, W]
-        Batches of typical inputs, preprocessed as the network expects them. An ONNX network that is
+        Batches of typical inputs, preprocessed as the network expects them. A network that is
         quantized throughout needs none.
     observer : str
         ``"mse"``, ``"percentile"`` or ``"minmax"``: how the activations' ranges are chosen.
@@ -78,9 +78,12 @@ def compile(
     from torch import nn
     from torch.export import ExportedProgram
 
+    from coprune.compiler.export import export_again, is_exported
     from coprune.quantize import quantize as quantize_network
 
     name = type(model).__name__
+    if isinstance(model, nn.Module) and is_exported(model):
+        model = export_again(model)
     if not isinstance(model, nn.Module | ExportedProgram):
         from coprune.compiler.onnx.frontend import lower_onnx
 

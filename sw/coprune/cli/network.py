@@ -96,6 +96,8 @@ def _call(name: str) -> nn.Module:
 def _load_archive(path: Path) -> ExportedProgram:
     if not path.is_file():
         raise FileNotFoundError(f"no such torch.export archive: {path}")
+    # Knows the operators that a quantized network holds.
+    importlib.import_module("coprune.compiler.decomposed")
     try:
         return torch.export.load(path)
     except Exception as error:

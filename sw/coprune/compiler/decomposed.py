@@ -16,6 +16,7 @@ import torch.ao.quantization.fx._decomposed
 from torch.fx import Node
 
 from coprune.compiler.expressions import UnsupportedError
+from coprune.compiler.float_graph import FloatGraph, FloatSource
 from coprune.compiler.roundings import check_grid
 from coprune_hw.contract.arithmetic import DIAGONAL_WEIGHT_MAX
 
@@ -90,6 +91,38 @@ class Steps:
             )
         # The channels of a grouped transposed convolution repeat for every group.
         return np.tile(self.scale, outputs // len(self.scale))
+
+
+class GivenSteps:
+    """The steps of weights that a network gives, also where a factor is folded into the weights."""
+
+    def __init__(self):
+        self._scales: dict[str, np.ndarray] = {}
+        self._weights: dict[str, torch.Tensor] = {}
+
+    def add(self, source: FloatSource, steps: Steps, *, axis: int) -> None:
+        """Note the steps of a source's weights, whose output channels were along `axis`.
+
+        Raises
+        ------
+        UnsupportedError
+            As `Steps.of_outputs`.
+        """
+        outputs = len(source.weight)
+        self._scales[source.name] = steps.of_outputs(outputs, axis=axis, diagonal=source.diagonal)
+        self._weights[source.name] = source.weight
+
+    def of(self, graph: FloatGraph) -> dict[str, np.ndarray]:
+        """Return what a step of the weights in a graph stands for, by the name of their source."""
+        scales = {}
+        for layer in graph.layers:
+            for source in layer.sources:
+                if source.name in self._scales:
+                    given = self._weights[source.name].abs().amax(dim=(1, 2, 3))
+                    now = source.weight.abs().amax(dim=(1, 2, 3))
+                    factor = torch.where((now > 0) & (given > 0), now / given, 1.0)
+                    scales[source.name] = self._scales[source.name] * factor.numpy()
+        return scales
 
 
 def refuse_other_schemes(node: Node, operation: str) -> None:

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import operator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
-from torch import nn
 from torch.export import ExportedProgram
-from torch.fx import GraphModule, Node
+from torch.fx import Node
 
 from coprune.compiler import decomposed
-from coprune.compiler.decomposed import DEQUANTIZE, QUANTIZE, WEIGHTS, Steps
+from coprune.compiler.decomposed import DEQUANTIZE, QUANTIZE, WEIGHTS, GivenSteps, Steps
+from coprune.compiler.export import export
 from coprune.compiler.exported import (
     SUPPORTED,
     ExportedGraph,
@@ -39,8 +39,6 @@ __all__ = ["LoweredNetwork", "UnsupportedOperatorError", "export", "lower", "low
 
 _FACTORIES = frozenset({"arange", "full", "ones", "zeros"})
 """Operators without operands that always make the same tensor."""
-_EXAMPLE_IMAGES = 2
-"""Images in the batch for which a network is exported: with one, batch and channels look alike."""
 _ADDING = frozenset({"add", "add_", "sub", "sub_"})
 _CLAMPING = frozenset(
     name + overwriting
@@ -69,53 +67,6 @@ class LoweredNetwork:
     scheme: Scheme
     tensors: dict[Node, str]
     weights: dict[str, Node]
-
-
-def export(model: nn.Module, *, image: tuple[int, ...]) -> ExportedProgram:
-    """Export a network for images of one size.
-
-    Parameters
-    ----------
-    model : nn.Module
-        In evaluation mode, with one float32 input [N, C, H, W], [N, C, L] or [N, C].
-    image : tuple of int
-        Shape of the input without its first axis.
-
-    Raises
-    ------
-    ValueError
-        The network, or a part of it, is in training mode.
-    """
-    for name, module in model.named_modules():
-        if module.training:
-            part = f"its module {name!r}" if name else "the network"
-            raise ValueError(f"{part} is in training mode: call eval() first")
-    return _export(model, shape=(_EXAMPLE_IMAGES, *image))
-
-
-def export_again(module: GraphModule) -> ExportedProgram:
-    """Export what was exported before, as `convert_pt2e` returns it.
-
-    Raises
-    ------
-    ValueError
-        It states no input, so it does not come from `torch.export`.
-    """
-    inputs = [node for node in module.graph.nodes if node.op == "placeholder"]
-    if len(inputs) != 1 or not is_tensor(inputs[0]):
-        raise ValueError(
-            "a GraphModule must come from torch.export, which notes the shape of its one input"
-        )
-    batch, *image = inputs[0].meta["val"].shape
-    # Its operators say whether they are in training mode.
-    batch = batch if isinstance(batch, int) else _EXAMPLE_IMAGES
-    return _export(module, shape=(batch, *map(int, image)))
-
-
-def _export(model: nn.Module, *, shape: tuple[int, ...]) -> ExportedProgram:
-    parameter = next(model.parameters(), torch.empty(0))
-    with torch.no_grad():
-        return torch.export.export(model, (torch.zeros(shape, device=parameter.device),))
 
 
 def lower(exported: ExportedProgram) -> FloatGraph:
@@ -167,8 +118,7 @@ class _Lowering:
         self._requantizable: set[Node] = set()
         """Activations that were int8 before, so that another grid may follow."""
         self._weights: dict[str, Node] = {}
-        self._given: dict[str, torch.Tensor] = {}
-        """Weights whose steps are given, by the name of their source."""
+        self._given = GivenSteps()
 
     def run(self) -> LoweredNetwork:
         """Lower all nodes."""
@@ -183,8 +133,8 @@ class _Lowering:
                 raise UnsupportedOperatorError(node, reason=str(error)) from error
         graph = self._finish()
         self._roundings.settle(graph)
-        self._follow_factors(graph)
-        return LoweredNetwork(graph, self._roundings.scheme, self._tensors(), self._weights)
+        scheme = replace(self._roundings.scheme, weight_scales=self._given.of(graph))
+        return LoweredNetwork(graph, scheme, self._tensors(), self._weights)
 
     def _lower(self, node: Node) -> None:
         operation = operation_of(node)
@@ -233,41 +183,19 @@ class _Lowering:
         )
         result = LOWERINGS[operation](call)
         if operation in WEIGHTS:
-            self._note_steps(node, operation, result, name=name)
+            argument, axis = WEIGHTS[operation]
+            steps = self._steps.get(self._exported.operands[node][argument])
+            if steps is not None:
+                self._given.add(self._source(name, result), steps, axis=axis)
         return result
-
-    def _note_steps(self, node: Node, operation: str, result: Expression, *, name: str) -> None:
-        """Note what one step of an operator's weights stands for, if they were dequantized."""
-        argument, axis = WEIGHTS[operation]
-        steps = self._steps.get(self._exported.operands[node][argument])
-        if steps is None:
-            return
-        source = self._source(name, result)
-        scale = steps.of_outputs(len(source.weight), axis=axis, diagonal=source.diagonal)
-        self._roundings.scheme.weight_scales[name] = scale
-        self._given[name] = source.weight
 
     def _source(self, name: str, result: Expression) -> FloatSource:
         """The source that an operator became, in its result or in a layer that it took."""
-        for sum_ in (result, *reversed(self._builder.graph().layers)):
-            for source in getattr(sum_, "sources", ()):
+        for owner in (result, *reversed(self._builder.graph().layers)):
+            for source in getattr(owner, "sources", ()):
                 if source.name == name:
                     return source
         raise AssertionError(f"{name} has no source")
-
-    def _follow_factors(self, graph: FloatGraph) -> None:
-        """Scale given steps as weights were scaled that a factor per channel was folded into."""
-        scales = self._roundings.scheme.weight_scales
-        for layer in graph.layers:
-            for source in layer.sources:
-                if source.name not in self._given or source.weight is self._given[source.name]:
-                    continue
-                now, given = (
-                    weight.abs().amax(dim=(1, 2, 3))
-                    for weight in (source.weight, self._given[source.name])
-                )
-                factor = torch.where((now > 0) & (given > 0), now / given, 1.0)
-                scales[source.name] = scales[source.name] * factor.numpy()
 
     def _quantize(self, node: Node) -> None:
         rounded = self._exported.operands[node]["input"]

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 import torch
 from torch import nn
 from torch.export import ExportedProgram
-from torch.fx import GraphModule
 
+from coprune.compiler.export import export, export_again, is_exported
 from coprune.compiler.exported import ExportedGraph
 from coprune.compiler.float_graph import FloatGraph
-from coprune.compiler.frontend import export, export_again, lower_network
+from coprune.compiler.frontend import lower_network
 from coprune.compiler.scheme import Scheme, complete
 from coprune.quantize.calibration import OBSERVERS, measure
 from coprune.quantize.conversion import convert
@@ -42,11 +42,11 @@ def quantize(
     ----------
     model : nn.Module, ExportedProgram, or ONNX as path, onnx.ModelProto or OnnxNetwork
         In evaluation mode, with one float32 input [N, C, H, W]. See `coprune.compiler.frontend`
-        and `coprune.compiler.onnx.frontend` for what it may consist of. What a quantized ONNX
-        network says about scales and zero points holds.
+        and `coprune.compiler.onnx.frontend` for what it may consist of. What a quantized network
+        says about scales and zero points holds, be it ONNX or what `convert_pt2e` returns.
     calibration : sequence of float32 tensors [N, C, H, W]
         Batches of typical inputs, preprocessed as the network expects them; some hundred images.
-        An ONNX network that is quantized throughout needs none.
+        A network that is quantized throughout needs none.
     accumulator_bits : int
         Width that no sum leaves, whatever the input.
     observer : str
@@ -105,7 +105,7 @@ def _lower(
     calibration: Sequence[torch.Tensor],
 ) -> tuple[FloatGraph, Scheme]:
     """The float graph of a network, and what the network says about its quantization."""
-    if isinstance(model, GraphModule):
+    if isinstance(model, nn.Module) and is_exported(model):
         model = export_again(model)
     elif isinstance(model, nn.Module):
         model = export(model, image=_image_shape(calibration))

@@ -119,7 +119,8 @@ def convolve(
         return result
     whole = builder.store(result, name=naming.name)
     part = replace(whole, height=thinned[0], width=thinned[1], stride=steps)
-    return builder.copy(part, name=naming.name)
+    # A name of its own, since weights are known by the names of sources.
+    return replace(builder.copy(part, name=f"{naming.name}.pixels"), name=naming.name)
 
 
 def spread(view: View, *, name: str, builder: GraphBuilder) -> View:

@@ -82,14 +82,11 @@ class ActivationObserver(_Observer):
         Raises
         ------
         ValueError
-            No images were seen.
+            The network has not run.
         """
         grid = self.grid()
         if grid is None:
-            raise ValueError(
-                f"tensor {self.tensor!r} has seen no values: run the prepared network on "
-                "calibration images before convert_pt2e"
-            )
+            raise _unseen(f"tensor {self.tensor!r}")
         return torch.tensor([grid.scale]), torch.tensor([grid.zero])
 
 
@@ -146,7 +143,15 @@ class WeightObserver(_Observer):
         return x
 
     def calculate_qparams(self) -> tuple[torch.Tensor, torch.Tensor]:
-        """Scales and zero points of all output channels."""
+        """Scales and zero points of all output channels.
+
+        Raises
+        ------
+        ValueError
+            The network has not run.
+        """
+        if self.largest is None:
+            raise _unseen(f"the weights of {self.source!r}")
         scale = self.largest / self.quant_max
         if self.layer is not None:
             scale = self.layer.scale_of(self, otherwise=scale)
@@ -210,6 +215,13 @@ class SharedStep:
         grid = None if self.output is None else self.output.grid()
         floor = np.full(len(otherwise), FINEST_STEP * grid.scale if grid else SMALLEST_STEP)
         return common_step(reaches, limits=limits, floor=floor) / scales[weight]
+
+
+def _unseen(what: str) -> ValueError:
+    return ValueError(
+        f"no values of {what} were seen: run the prepared network on calibration images before "
+        "convert_pt2e"
+    )
 
 
 def _in_float32(grid: Grid) -> Grid:

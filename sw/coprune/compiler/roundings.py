@@ -40,6 +40,8 @@ class Roundings:
 
     def __init__(self, builder: GraphBuilder):
         self._builder = builder
+        self._clamped: dict[str, tuple[float, int]] = {}
+        """Grids that were left out because a clamp follows, by the name of the layer."""
         self.scheme = Scheme()
 
     def round(
@@ -73,7 +75,9 @@ class Roundings:
         if isinstance(value, Sum):
             one_sided = grid[1] in (-128, 127)
             if joining is not None and value.linear and not one_sided:
-                if joining.adds and len(value.sources) == 1:
+                if not joining.adds:
+                    self._clamped[value.name] = grid
+                elif len(value.sources) == 1:
                     self.scheme.source_grids[value.sources[0].name] = grid
                 return value
             value = self._builder.store(value, name=name)
@@ -88,11 +92,14 @@ class Roundings:
         return value
 
     def settle(self, graph: FloatGraph) -> None:
-        """Give convolutions that share no layer after all the grid that they are rounded to."""
+        """Use roundings that were left out, where nothing else says how to round.
+
+        Convolutions may share no layer after all, and what is clamped may not be rounded again.
+        """
         for layer in graph.layers:
-            if len(layer.sources) == 1 and layer.name in self.scheme.source_grids:
-                grid = self.scheme.source_grids[layer.name]
-                self.scheme.grids.setdefault(layer.output.name, grid)
+            for grids in (self.scheme.source_grids, self._clamped):
+                if len(layer.sources) == 1 and layer.name in grids:
+                    self.scheme.grids.setdefault(layer.output.name, grids[layer.name])
 
 
 def check_grid(

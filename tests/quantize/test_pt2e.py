@@ -165,6 +165,12 @@ def test_numbers_are_those_of_quantize(observer):
                 np.testing.assert_array_equal(source.weight, same.weight)
 
 
+def twice_with_shortcut(m, x):
+    """The same weights need two scales."""
+    b = m.b(m.a(x))
+    return m.b(b) + b
+
+
 def frozen_weights(simulation):
     return [
         getattr(simulation, node.args[0].target).numpy()
@@ -175,14 +181,23 @@ def frozen_weights(simulation):
 @pytest.mark.parametrize(
     "function",
     [
-        lambda m, x: F.relu(m.norm_b(m.b(m.a(x))) + m.a(x)),
-        lambda m, x: m.b(m.a(x)) + m.depthwise(m.a(x)),
+        lambda m, x: F.relu(m.norm_b(m.b(F.relu(m.a(x)))) + m.a(x)),
+        lambda m, x: m.b(F.relu(m.a(x))) + m.depthwise(m.a(x)),
         lambda m, x: F.hardsigmoid(m.b(m.a(x))),
         lambda m, x: m.a(x) - m.b(m.a(x)),
         lambda m, x: m.b(m.b(m.a(x))),
+        twice_with_shortcut,
         lambda m, x: m.b(m.a(x)) * -0.3,
     ],
-    ids=["shortcut", "projection", "factor", "difference", "twice", "negative factor"],
+    ids=[
+        "shortcut",
+        "projection",
+        "factor",
+        "difference",
+        "twice",
+        "twice with shortcut",
+        "negative factor",
+    ],
 )
 def test_integers_of_the_weights_are_kept(function):
     simulation = converted(network(function), [images()])

@@ -14,6 +14,7 @@ import coprune
 from coprune.prune import prune_nm
 from coprune.quantize import quantize
 from coprune.quantize.pt2e import AcceleratorQuantizer
+from coprune.quantize.pt2e.observers import MovingActivationObserver
 from coprune_sim import machine, reference
 
 from .agreement import input_steps, output_difference
@@ -129,6 +130,23 @@ def test_program_computes_what_the_graph_does(trained):
     expected = reference.run(program.graph, steps)
     for image, output in zip(steps.numpy(), expected, strict=True):
         np.testing.assert_array_equal(machine.run(program.machine, image).output, output)
+
+
+def test_ranges_follow_those_of_batches_slowly():
+    observer = MovingActivationObserver(
+        tensor="x",
+        choice="minmax",
+        dtype=torch.int8,
+        quant_min=-128,
+        quant_max=127,
+        qscheme=torch.per_tensor_affine,
+    )
+    assert observer.grid() is None
+    for end in (2.55, 25.5):
+        observer(torch.tensor([0.0, end]))
+    (scale,), (zero,) = observer.calculate_qparams()
+    assert float(scale) == pytest.approx(0.01 + 0.01 * (0.1 - 0.01))
+    assert int(zero) == -128
 
 
 def test_network_in_training_mode_is_refused():

@@ -71,10 +71,8 @@ class ActivationObserver(_Observer):
         return x
 
     def grid(self) -> Grid | None:
-        """The grid so far, with a scale that float32 holds; None before the first batch."""
-        if self._statistics is None:
-            return None
-        return _in_float32(self._choose(self._statistics.summary()))
+        """The grid so far; None before the first batch."""
+        return None if self._statistics is None else self._choose(self._statistics.summary())
 
     def calculate_qparams(self) -> tuple[torch.Tensor, torch.Tensor]:
         """Scale and zero point, a value each.
@@ -109,8 +107,8 @@ class MovingActivationObserver(ActivationObserver):
         return x
 
     def grid(self) -> Grid | None:
-        """The grid so far, with a scale that float32 holds; None before the first batch."""
-        return None if self._ends is None else _in_float32(Grid.spanning(*self._ends))
+        """The grid so far; None before the first batch."""
+        return None if self._ends is None else Grid.spanning(*self._ends)
 
 
 class WeightObserver(_Observer):
@@ -222,7 +220,3 @@ def _unseen(what: str) -> ValueError:
         f"no values of {what} were seen: run the prepared network on calibration images before "
         "convert_pt2e"
     )
-
-
-def _in_float32(grid: Grid) -> Grid:
-    return Grid(scale=float(np.float32(grid.scale)), zero=grid.zero)

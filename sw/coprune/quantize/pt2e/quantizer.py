@@ -18,7 +18,6 @@ from coprune.compiler.decomposed import WEIGHTS
 from coprune.compiler.exported import ExportedGraph, operation_of
 from coprune.compiler.float_graph import FloatLayer, FloatSource
 from coprune.compiler.frontend import LoweredNetwork, lower_network
-from coprune.compiler.operators import IN_PLACE
 from coprune.quantize.accumulator import uniform, weight_limit
 from coprune.quantize.calibration import OBSERVERS
 from coprune.quantize.pt2e.observers import (
@@ -61,19 +60,6 @@ class AcceleratorQuantizer(Quantizer):
         self._observer = observer
         self._is_qat = is_qat
         self._network: LoweredNetwork | None = None
-
-    def transform_for_annotation(self, model: GraphModule) -> GraphModule:
-        """Let what reads an overwritten tensor read the operator that overwrote it.
-
-        Otherwise it would go past the rounding of that operator's result.
-        """
-        for writer in model.graph.nodes:
-            if writer.op == "call_function" and operation_of(writer) in IN_PLACE:
-                overwritten = writer.args[0]
-                for reader in [each for each in overwritten.users if each > writer]:
-                    reader.replace_input_with(overwritten, writer)
-        model.recompile()
-        return model
 
     def annotate(self, model: GraphModule) -> GraphModule:
         """Annotate what is rounded.

@@ -77,7 +77,10 @@ class Quantized(nn.Module):
             weight = OPS.dequantize_per_tensor.tensor(
                 self.integers, self.scale, self.zero, *self.rest
             )
-        return round_as(F.conv2d(x, weight, groups=self.groups), self.output)
+        return round_as(self.convolve(x, weight), self.output)
+
+    def convolve(self, x, weight):
+        return F.conv2d(x, weight, groups=self.groups)
 
 
 def round_as(x, grid):
@@ -119,6 +122,18 @@ def test_weights_may_have_one_scale_or_few_steps(weight):
     model = Quantized(weight=weight)
     (layer,) = quantize(exported(model)).layers
     np.testing.assert_array_equal(layer.sources[0].weight, model.integers.numpy())
+
+
+def test_factor_after_the_convolution_joins_the_steps():
+    factor = torch.linspace(-2.0, 3.0, 6).view(6, 1, 1)
+
+    class Scaled(Quantized):
+        def convolve(self, x, weight):
+            return super().convolve(x, weight) * factor
+
+    integers = torch.arange(6 * 27, dtype=torch.int8).reshape(6, 3, 3, 3) % 50
+    (layer,) = quantize(exported(Scaled(integers=integers))).layers
+    np.testing.assert_array_equal(np.abs(layer.sources[0].weight), integers.numpy())
 
 
 def test_depthwise_weights_of_twelve_bits_are_kept():
@@ -294,6 +309,15 @@ def test_completing_leaves_an_unknown_range_open():
     assert complete(graph, Scheme(grids={"x": (0.1, 0)})).grids == {"x": (0.1, 0)}
     completed = complete(graph, Scheme(grids={"cat": (0.1, 0)})).grids
     assert completed == {"cat": (0.1, 0), "b": (0.1, 0)}
+
+
+def test_completing_tells_sums_from_what_is_put_together():
+    def add(m, x):
+        return m.a(x)[:, ::2] + m.b(m.a(x))[:, 1::2]
+
+    graph = lower(export(network(add), image=IMAGE))
+    assert [layer.name for layer in graph.layers][-1] == "add"
+    assert complete(graph, Scheme(grids={"add": (0.1, 0)})).grids == {"add": (0.1, 0)}
 
 
 def test_archive_is_compiled_from_the_command_line(tmp_path):

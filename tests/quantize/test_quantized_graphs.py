@@ -125,7 +125,7 @@ def test_weights_may_have_one_scale_or_few_steps(weight):
 
 
 def test_factor_after_the_convolution_joins_the_steps():
-    factor = torch.linspace(-2.0, 3.0, 6).view(6, 1, 1)
+    factor = torch.linspace(-2.0, 2.0, 6).view(6, 1, 1)
 
     class Scaled(Quantized):
         def convolve(self, x, weight):
@@ -291,6 +291,13 @@ def test_rounding_to_another_grid_is_a_layer():
     difference = reference.run(graph, steps).astype(int) - expected.numpy()
     # Half of the values lie in the middle of two steps.
     assert np.abs(difference).max() <= 1
+
+
+def test_part_of_a_tensor_may_be_rounded_to_another_grid():
+    program = exported(Misused(lambda x: round_as(round_as(x, GRID)[:, 1:], (0.04, 0, *INT8))))
+    graph = quantize(program)
+    assert (graph.input.scale, graph.output.scale) == (0.02, 0.04)
+    assert graph.output.channels == 2
 
 
 def test_given_grids_are_passed_on_and_never_replaced():

@@ -318,11 +318,19 @@ def test_completing_leaves_an_unknown_range_open():
     assert completed == {"cat": (0.1, 0), "b": (0.1, 0)}
 
 
-def test_completing_tells_sums_from_what_is_put_together():
-    def add(m, x):
-        return m.a(x)[:, ::2] + m.b(m.a(x))[:, 1::2]
+def add_parts(m, x):
+    return m.a(x)[:, ::2] + m.b(m.a(x))[:, 1::2]
 
-    graph = lower(export(network(add), image=IMAGE))
+
+def add_concatenations(m, x):
+    a = m.a(x)
+    b = m.b(a)
+    return torch.cat([a, b], 1) + torch.cat([b, a], 1)
+
+
+@pytest.mark.parametrize("function", [add_parts, add_concatenations])
+def test_completing_tells_sums_from_what_is_put_together(function):
+    graph = lower(export(network(function), image=IMAGE))
     assert [layer.name for layer in graph.layers][-1] == "add"
     assert complete(graph, Scheme(grids={"add": (0.1, 0)})).grids == {"add": (0.1, 0)}
 
@@ -345,8 +353,9 @@ def test_reading_an_archive_needs_no_torchao(tmp_path):
     archive = tmp_path / "network.pt2"
     torch.export.save(exported(Quantized()), archive)
     script = (
-        "import sys; from pathlib import Path; from coprune.cli.network import find_network;"
-        f"from coprune.quantize import quantize; quantize(find_network({str(archive)!r}));"
+        "import sys; from coprune.cli.network import find_network;"
+        f"program = find_network({str(archive)!r});"
+        "from coprune.quantize import quantize; quantize(program);"
         "print('torchao' in sys.modules)"
     )
     run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)

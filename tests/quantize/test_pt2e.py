@@ -166,8 +166,9 @@ def test_numbers_are_those_of_quantize(observer):
 
 
 def twice_with_shortcut(m, x):
-    """The same weights need two scales."""
-    b = m.b(m.a(x))
+    """The same weights need two scales, each to suit a shortcut."""
+    a = m.a(x)
+    b = m.b(a) + a
     return m.b(b) + b
 
 

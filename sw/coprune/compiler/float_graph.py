@@ -137,7 +137,7 @@ class FloatLayer:
 
     @property
     def passes_on(self) -> bool:
-        """What is requantized is one of the values read, perhaps clamped, or the largest of them."""
+        """What is requantized is one of the values read, perhaps clamped, or the largest."""
         if self.maximum:
             return True
         copied = all(

@@ -32,6 +32,7 @@ from coprune.compiler.expressions import (
 )
 from coprune.compiler.float_graph import FloatGraph, FloatSource, FloatTensor
 from coprune.compiler.operators import ADVICE, LOWERINGS, Call
+from coprune.compiler.operators.curves import lower_curve
 from coprune.compiler.roundings import Joining, Roundings, text
 from coprune.compiler.scheme import Scheme
 
@@ -58,7 +59,8 @@ class LoweredNetwork:
     scheme : Scheme
         What the network says about its quantization.
     tensors : dict of Node
-        Names of the graph's tensors by the operators, and the input, whose results they hold.
+        Names of the graph's tensors and of functions' arguments by the operators, and the input,
+        whose results they hold.
     weights : dict of str
         Operators that have weights, by the names of the `FloatSource` that they became.
     """
@@ -223,14 +225,21 @@ class _Lowering:
         self._requantizable.add(node)
 
     def _joining(self, quantized: Node) -> Joining | None:
-        """What the only node that reads a rounded value does, if it adds it or clamps it."""
+        """What the only node that reads a rounded value does, if it joins the layer before."""
         readers = self._exported.readers
         found = [each for node in readers[quantized] for each in readers.get(node, [])]
-        if len(found) != 1 or operation_of(found[0]) not in _ADDING | _CLAMPING:
+        if len(found) != 1:
             return None
-        operands = found[0].all_input_nodes
+        (reader,) = found
+        operation, operands = operation_of(reader), reader.all_input_nodes
+        if LOWERINGS.get(operation) is lower_curve:
+            return Joining.TABULATES
+        if operation in _CLAMPING:
+            return Joining.CLAMPS
+        if operation not in _ADDING:
+            return None
         constant = len(operands) < 2 or any(each in self._exported.parameters for each in operands)
-        return Joining(adds=operation_of(found[0]) in _ADDING and not constant)
+        return Joining.CLAMPS if constant else Joining.ADDS
 
     def _check_results(self, node: Node) -> torch.Tensor:
         """Return an operator's first result; all of them must be images of the same batch."""
@@ -289,11 +298,20 @@ class _Lowering:
     def _tensors(self) -> dict[Node, str]:
         tensors: dict[Node, str] = {}
         taken = set()
+        arguments = {
+            (layer.sources, layer.low, layer.high): layer.requantized
+            for layer in self._builder.graph().layers
+            if layer.function is not None
+        }
         for node, value in self._values.items():
-            tensor = self._builder.tensor(value) if isinstance(value, View | Sum) else None
-            if tensor is not None and tensor.name not in taken:
-                tensors[node] = tensor.name
-                taken.add(tensor.name)
+            name = None
+            if isinstance(value, View | Sum) and (tensor := self._builder.tensor(value)):
+                name = tensor.name
+            elif isinstance(value, Sum) and value.function is None:
+                name = arguments.get((value.sources, value.low, value.high))
+            if name is not None and name not in taken:
+                tensors[node] = name
+                taken.add(name)
         return tensors
 
     def _arguments(self, node: Node) -> dict[str, Any]:

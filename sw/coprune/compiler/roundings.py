@@ -2,27 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from enum import Enum
 
 from coprune.compiler.expressions import Expression, GraphBuilder, Sum, UnsupportedError
-from coprune.compiler.float_graph import FloatGraph
+from coprune.compiler.float_graph import FloatGraph, FloatSource
 from coprune.compiler.scheme import Scheme
 
 ACTIVATIONS = {"int8": 0, "uint8": 128}
 """Integer types of activations, and what their zero points exceed those of int8 by."""
 
 
-@dataclass(frozen=True)
-class Joining:
-    """What the one reader of a rounded value does, where it joins the layer before it.
+class Joining(Enum):
+    """What the one reader of a rounded value does, where it joins the layer before it."""
 
-    Parameters
-    ----------
-    adds : bool
-        It adds the value to another activation; otherwise it clamps it, or adds a constant.
-    """
-
-    adds: bool
+    ADDS = "adds it to another activation"
+    CLAMPS = "clamps it, or adds a constant"
+    TABULATES = "takes a function of it, for whose table the hardware rounds it as well"
 
 
 class Roundings:
@@ -40,8 +35,9 @@ class Roundings:
 
     def __init__(self, builder: GraphBuilder):
         self._builder = builder
-        self._clamped: dict[str, tuple[float, int]] = {}
-        """Grids that were left out because a clamp follows, by the name of the layer."""
+        self._clamped: dict[tuple[FloatSource, ...], tuple[float, int]] = {}
+        self._arguments: dict[tuple[FloatSource, ...], tuple[float, int]] = {}
+        """Grids of sums that a clamp or a function follows, by the sources of the sum."""
         self.scheme = Scheme()
 
     def round(
@@ -73,10 +69,13 @@ class Roundings:
             Real numbers are rounded in two ways.
         """
         if isinstance(value, Sum):
+            if joining is Joining.TABULATES and value.function is None:
+                self._arguments[value.sources] = grid
+                return value
             one_sided = grid[1] in (-128, 127)
-            if joining is not None and value.linear and not one_sided:
-                if not joining.adds:
-                    self._clamped[value.name] = grid
+            if joining in (Joining.ADDS, Joining.CLAMPS) and value.linear and not one_sided:
+                if joining is Joining.CLAMPS:
+                    self._clamped[value.sources] = grid
                 elif len(value.sources) == 1:
                     self.scheme.source_grids[value.sources[0].name] = grid
                 return value
@@ -92,14 +91,19 @@ class Roundings:
         return value
 
     def settle(self, graph: FloatGraph) -> None:
-        """Use roundings that were left out, where nothing else says how to round.
+        """Give arguments of functions their grids, and use roundings that were left out.
 
-        Convolutions may share no layer after all, and what is clamped may not be rounded again.
+        Where nothing else says how to round: convolutions may share no layer after all, and what is
+        clamped may not be rounded again.
         """
+        grids, left_out = self.scheme.grids, self.scheme.source_grids
         for layer in graph.layers:
-            for grids in (self.scheme.source_grids, self._clamped):
-                if len(layer.sources) == 1 and layer.name in grids:
-                    self.scheme.grids.setdefault(layer.output.name, grids[layer.name])
+            if layer.function is not None and layer.sources in self._arguments:
+                grids[layer.requantized] = self._arguments[layer.sources]
+            if layer.sources in self._clamped:
+                grids.setdefault(layer.requantized, self._clamped[layer.sources])
+            if len(layer.sources) == 1 and layer.name in left_out:
+                grids.setdefault(layer.requantized, left_out[layer.name])
 
 
 def check_grid(

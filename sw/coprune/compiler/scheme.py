@@ -16,7 +16,8 @@ class Scheme:
     Parameters
     ----------
     grids : dict
-        Name of a tensor of the float graph to scale and int8 zero point.
+        Name of a tensor of the float graph, or of a function's argument, to scale and int8 zero
+        point.
     source_grids : dict
         The same for convolutions that the network rounds before it adds them to something, by the
         name of the `FloatSource`. They count only where the quantizer gives the convolution a layer
@@ -38,8 +39,8 @@ def complete(graph: FloatGraph, scheme: Scheme) -> Scheme:
     """Add grids of tensors that only hold values of others, for which a network need not give any.
 
     Layers that put together, copy, clamp or compare values do so exactly if what they read and what
-    they write has one grid. So the tensor that such a layer writes takes the grid of what it reads,
-    and one that only such layers read takes that of what they write.
+    they round to has one grid. So what such a layer rounds to takes the grid of what it reads, and
+    a tensor that only such layers read takes that of what they round to.
     """
     grids = dict(scheme.grids)
     readers = {layer.output.name: [] for layer in graph.layers}
@@ -49,10 +50,10 @@ def complete(graph: FloatGraph, scheme: Scheme) -> Scheme:
     for layer in graph.layers:
         (source, *others) = layer.sources
         if layer.passes_on and not others and source.tensor.name in grids:
-            grids.setdefault(layer.output.name, grids[source.tensor.name])
+            grids.setdefault(layer.requantized, grids[source.tensor.name])
     for layer in reversed(graph.layers):
         of_readers = {
-            grids.get(reader.output.name) if reader.passes_on else None
+            grids.get(reader.requantized) if reader.passes_on else None
             for reader in readers[layer.output.name]
         }
         if len(of_readers) == 1 and None not in of_readers:

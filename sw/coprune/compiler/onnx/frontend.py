@@ -205,7 +205,8 @@ class _Lowering:
         if reader.operator not in _JOINING:
             return None
         constant = any(name in self._graph.constants for name in reader.inputs)
-        return Joining(adds=reader.operator in _ADDING and not constant)
+        adds = reader.operator in _ADDING and not constant
+        return Joining.ADDS if adds else Joining.CLAMPS
 
     def _grid(self, node: OnnxNode) -> tuple[float, int]:
         """Scale and int8 zero point of an activation."""

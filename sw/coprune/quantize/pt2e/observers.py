@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
 from torchao.quantization.pt2e.observer import ObserverBase
 
+from coprune.compiler.float_graph import Function
 from coprune.quantize.accumulator import FINEST_STEP, common_step
 from coprune.quantize.calibration import OBSERVERS, Grid, summarize
 from coprune.quantize.running_statistics import RunningStatistics
@@ -50,17 +52,19 @@ class ActivationObserver(_Observer):
     Parameters
     ----------
     tensor : str
-        Name of the float graph's tensor.
+        Name of the float graph's tensor or argument.
     choice : str
         ``"minmax"``, ``"percentile"`` or ``"mse"``.
+    function : Function, optional
+        Whose argument the tensor is.
     **spec
         As `QuantizationSpec` has it.
     """
 
-    def __init__(self, *, tensor: str, choice: str, **spec):
+    def __init__(self, *, tensor: str, choice: str, function: Function | None = None, **spec):
         super().__init__(**spec)
         self.tensor = tensor
-        self._choose = OBSERVERS[choice]
+        self._choose = partial(OBSERVERS[choice], function=function)
         self._statistics: RunningStatistics | None = None
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:

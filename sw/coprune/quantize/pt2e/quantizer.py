@@ -16,7 +16,7 @@ from torchao.quantization.pt2e.quantizer.quantizer import Q_ANNOTATION_KEY
 
 from coprune.compiler.decomposed import WEIGHTS
 from coprune.compiler.exported import ExportedGraph, operation_of
-from coprune.compiler.float_graph import FloatLayer, FloatSource
+from coprune.compiler.float_graph import FloatLayer, FloatSource, Function
 from coprune.compiler.frontend import LoweredNetwork, lower_network
 from coprune.quantize.accumulator import uniform, weight_limit
 from coprune.quantize.calibration import OBSERVERS
@@ -72,10 +72,13 @@ class AcceleratorQuantizer(Quantizer):
         exported = ExportedGraph.of_module(model)
         self._network = lower_network(exported)
         origins, annotated = _origins(self._network), set()
+        functions = {layer.requantized: layer.function for layer in self._network.graph.layers}
         for node, tensor in self._network.tensors.items():
-            if origins[tensor] not in annotated:
-                _annotation(node).output_qspec = self._activation(origins[tensor])
-                annotated.add(origins[tensor])
+            origin = origins[tensor]
+            if origin not in annotated:
+                function = functions.get(origin)
+                _annotation(node).output_qspec = self._activation(origin, function=function)
+                annotated.add(origin)
         for layer in self._network.graph.layers:
             for source in layer.sources:
                 if source.name in self._network.weights:
@@ -117,11 +120,11 @@ class AcceleratorQuantizer(Quantizer):
         for layer in self._network.graph.layers:
             _connect(layer, activations=activations, weights=weights, origins=origins)
 
-    def _activation(self, tensor: str) -> QuantizationSpec:
+    def _activation(self, tensor: str, *, function: Function | None) -> QuantizationSpec:
         kind = MovingActivationObserver if self._is_qat else ActivationObserver
         return self._spec(
             kind,
-            {"tensor": tensor, "choice": self._observer},
+            {"tensor": tensor, "choice": self._observer, "function": function},
             dtype=torch.int8,
             quant_min=-128,
             quant_max=127,
@@ -163,18 +166,21 @@ def _connect(
             parts.append(Part(weights[source.name], activation))
         elif uniform(source):
             parts.append(Part(source.weight.abs().amax(dim=(1, 2, 3)).numpy(), activation))
-    step = SharedStep(tuple(parts), activations.get(layer.output.name))
+    step = SharedStep(tuple(parts), activations.get(layer.requantized))
     for part in parts:
         if not part.exact:
             part.weight.layer = step
 
 
 def _origins(network: LoweredNetwork) -> dict[str, str]:
-    """For every tensor the one whose values, and so whose grid, it has."""
+    """For every tensor and argument the one whose values, and so whose grid, it has."""
     origins = {network.graph.input.name: network.graph.input.name}
     for layer in network.graph.layers:
-        name = layer.output.name
-        origins[name] = origins[layer.sources[0].tensor.name] if layer.copies else name
+        origins[layer.output.name] = layer.output.name
+        if layer.copies:
+            origins[layer.requantized] = origins[layer.sources[0].tensor.name]
+        else:
+            origins[layer.requantized] = layer.requantized
     return origins
 
 

@@ -41,6 +41,9 @@ def compile(
     *,
     calibration: Sequence[torch.Tensor] = (),
     observer: str = "mse",
+    equalize: bool = False,
+    correct_bias: bool = False,
+    weight_bits: int | None = None,
     skip_zeros: bool = True,
     channel_order: bool = False,
     int32_output: bool = False,
@@ -58,6 +61,8 @@ def compile(
         quantized throughout needs none.
     observer : str
         ``"mse"``, ``"percentile"`` or ``"minmax"``: how the activations' ranges are chosen.
+    equalize, correct_bias, weight_bits
+        As in `coprune.quantize.quantize`.
     skip_zeros : bool
         False keeps the zero weights of convolutions in the slot stream, as dense hardware would.
     channel_order : bool
@@ -95,6 +100,9 @@ def compile(
         accumulator_bits=accelerator.accumulator_bits,
         observer=observer,
         int32_output=int32_output,
+        equalize=equalize,
+        correct_bias=correct_bias,
+        weight_bits=weight_bits,
     )
     return compile_graph(
         graph,

@@ -54,6 +54,8 @@ class FloatSource:
     diagonal : bool
         Every output channel reads at most one input channel: a depthwise convolution, a copy or a
         selection of channels.
+    weight_bits : int or None
+        Width of its integer weights; None stands for as many as the hardware has.
     """
 
     name: str
@@ -66,6 +68,7 @@ class FloatSource:
     dilation: tuple[int, int] = (1, 1)
     input_dilation: int = 1
     diagonal: bool = False
+    weight_bits: int | None = None
 
     @property
     def image(self) -> tuple[int, int]:
@@ -158,41 +161,61 @@ class FloatGraph:
 
 
 def evaluate(
-    graph: FloatGraph, images: torch.Tensor, *, arguments: bool = False
+    graph: FloatGraph,
+    images: torch.Tensor,
+    *,
+    arguments: bool = False,
+    store: Callable[[str, torch.Tensor], torch.Tensor] | None = None,
 ) -> Iterator[tuple[str, torch.Tensor]]:
     """Yield the name and the values of every tensor of a graph, in execution order.
 
     Parameters
     ----------
     graph : FloatGraph
-    images : float32 tensor [N, C, H, W]
+    images : float tensor [N, C, H, W]
     arguments : bool
         Yield the arguments of functions, too: see `FloatLayer.requantized`.
+    store : callable, optional
+        From a tensor's name and its values to those that are yielded and read instead.
 
     Yields
     ------
-    str, float32 tensor [N, C, H, W]
+    str, float tensor [N, C, H, W]
     """
     last_reader = {
         source.tensor.name: index
         for index, layer in enumerate(graph.layers)
         for source in layer.sources
     }
-    values = {graph.input.name: images}
-    yield graph.input.name, images
+    values = {graph.input.name: store(graph.input.name, images) if store else images}
+    yield graph.input.name, values[graph.input.name]
     for index, layer in enumerate(graph.layers):
-        output = _evaluate_layer(layer, values)
+        output = evaluate_sum(layer, values)
         if layer.function is not None:
             if arguments:
                 yield layer.requantized, output
             output = layer.function.evaluate(output)
+        if store:
+            output = store(layer.output.name, output)
         values[layer.output.name] = output
         yield layer.output.name, output
         for name in [name for name in values if last_reader.get(name, -1) <= index]:
             del values[name]
 
 
-def _evaluate_layer(layer: FloatLayer, values: dict[str, torch.Tensor]) -> torch.Tensor:
+def evaluate_sum(layer: FloatLayer, values: dict[str, torch.Tensor]) -> torch.Tensor:
+    """Compute a layer, but for its function: what `FloatLayer.requantized` names.
+
+    Parameters
+    ----------
+    layer : FloatLayer
+    values : dict
+        Tensor name to float tensor [N, C, H, W]: at least those that the layer reads.
+
+    Returns
+    -------
+    tensor [N, C, H, W], of the same type
+    """
     total = 0
     for source in layer.sources:
         padding = window_padding(

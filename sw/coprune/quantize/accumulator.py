@@ -53,6 +53,8 @@ def uniform(source: FloatSource) -> bool:
 
 def weight_limit(source: FloatSource) -> int:
     """Largest magnitude of an integer weight: diagonal slots have 12 bits."""
+    if source.weight_bits is not None:
+        return (1 << (source.weight_bits - 1)) - 1
     return DIAGONAL_WEIGHT_MAX if source.diagonal else WEIGHT_MAX
 
 

@@ -97,7 +97,7 @@ def measure(graph: FloatGraph, batches: Sequence[torch.Tensor]) -> dict[str, Sta
     highs: dict[str, float] = {}
     squares: dict[str, float] = {}
     sizes: dict[str, int] = {}
-    for name, values in _values(graph, batches):
+    for name, values in evaluate_batches(graph, batches):
         low, high = (float(bound) for bound in values.aminmax())
         if not (np.isfinite(low) and np.isfinite(high)):
             raise ValueError(f"tensor {name!r} holds NaN or infinity on the calibration images")
@@ -106,7 +106,7 @@ def measure(graph: FloatGraph, batches: Sequence[torch.Tensor]) -> dict[str, Sta
         squares[name] = squares.get(name, 0.0) + float(values.double().square().sum())
         sizes[name] = sizes.get(name, 0) + values.numel()
     counts = {name: np.zeros(BINS, np.int64) for name in lows}
-    for name, values in _values(graph, batches):
+    for name, values in evaluate_batches(graph, batches):
         if lows[name] < highs[name]:
             counts[name] += _histogram(values, low=lows[name], high=highs[name])
     return {
@@ -205,7 +205,7 @@ def _histogram(values: torch.Tensor, *, low: float, high: float) -> np.ndarray:
     return (count(values) - zeros * count(torch.zeros(1))).numpy().astype(np.int64)
 
 
-def _values(
+def evaluate_batches(
     graph: FloatGraph, batches: Sequence[torch.Tensor]
 ) -> Iterator[tuple[str, torch.Tensor]]:
     with torch.inference_mode():

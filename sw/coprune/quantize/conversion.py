@@ -8,7 +8,13 @@ import numpy as np
 
 from coprune.compiler.float_graph import FloatGraph, FloatLayer, FloatTensor
 from coprune.compiler.scheme import NOTHING_GIVEN, Scheme
-from coprune.quantize.accumulator import FINEST_STEP, Accumulator, choose_accumulator, uniform
+from coprune.quantize.accumulator import (
+    FINEST_STEP,
+    Accumulator,
+    choose_accumulator,
+    uniform,
+    weight_limit,
+)
 from coprune.quantize.calibration import Grid, evaluate_finitely
 from coprune_hw.contract import arithmetic
 from coprune_hw.contract.arithmetic import FixedPoint, fixed_point
@@ -19,7 +25,8 @@ from coprune_sim.reference import ACTIVATION_REACH, worst_sum
 BIAS_BITS_BELOW_ACCUMULATOR = 2
 """A bias may take a quarter of the accumulator's range; the rest is for the sum."""
 FEWEST_WEIGHT_STEPS = 7
-"""The largest weight of a channel keeps at least this many steps when sums must become shorter."""
+"""The largest weight of a channel keeps at least this many steps when sums must become shorter, or
+half of those that it has where it is narrower."""
 SHORTENINGS = 12
 """How often the accumulator step is raised before a layer is refused."""
 
@@ -200,7 +207,8 @@ def _fine_enough(layer: FloatLayer, grids: dict[str, Grid], step: np.ndarray) ->
     for source in layer.sources:
         largest = source.weight.abs().amax(dim=(1, 2, 3)).numpy()
         finest = largest * grids[source.tensor.name].scale / step
-        fewest = 1 if uniform(source) else FEWEST_WEIGHT_STEPS
+        fewest = min(FEWEST_WEIGHT_STEPS, weight_limit(source) / 2)
+        fewest = 1 if uniform(source) else fewest
         output_steps = largest * grids[source.tensor.name].scale / grids[layer.requantized].scale
         matters = output_steps * 2 * ACTIVATION_REACH * source.weight[0].numel() > 1
         if (matters & (finest < fewest)).any():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,10 +16,12 @@ from coprune.compiler.exported import ExportedGraph
 from coprune.compiler.float_graph import FloatGraph
 from coprune.compiler.frontend import lower_network
 from coprune.compiler.scheme import Scheme, complete
+from coprune.quantize import bias_correction, equalization
 from coprune.quantize.calibration import OBSERVERS, measure
 from coprune.quantize.conversion import convert
 from coprune.quantize.grids import assume_even_spread, choose_grids
 from coprune.quantize.separation import separate_unlike_sources
+from coprune.quantize.weight_width import narrow_weights
 from coprune_sim.graph import IntegerGraph
 
 # Only networks that are ONNX need the package.
@@ -28,6 +31,21 @@ if TYPE_CHECKING:
     from coprune.compiler.onnx.frontend import OnnxNetwork
 
 
+@dataclass(frozen=True)
+class Quantization:
+    """An integer graph, and the float graph of the same layers that it was rounded from.
+
+    Parameters
+    ----------
+    exact : FloatGraph
+        After equalization, before bias correction.
+    integers : IntegerGraph
+    """
+
+    exact: FloatGraph
+    integers: IntegerGraph
+
+
 def quantize(
     model: nn.Module | ExportedProgram | str | Path | onnx.ModelProto | OnnxNetwork,
     calibration: Sequence[torch.Tensor] = (),
@@ -35,6 +53,9 @@ def quantize(
     accumulator_bits: int = 32,
     observer: str = "mse",
     int32_output: bool = False,
+    equalize: bool = False,
+    correct_bias: bool = False,
+    weight_bits: int | None = None,
 ) -> IntegerGraph:
     """Quantize a network to int8 from the values it takes on some images.
 
@@ -54,6 +75,14 @@ def quantize(
         leaves out the rarest values, ``"minmax"`` covers all values.
     int32_output : bool
         The output are the exact sums of the last layer, in 32 bits, instead of int8.
+    equalize : bool
+        Give the channels of inner tensors similar ranges first: `equalization.equalize`.
+    correct_bias : bool
+        Give the channels of every layer the mean that they have in floats:
+        `bias_correction.correct_bias`.
+    weight_bits : int
+        Of convolutions and linear layers, 2 to 8; the hardware's 8, and 12 of depthwise ones, where
+        it is None.
 
     Raises
     ------
@@ -62,9 +91,34 @@ def quantize(
     ValueError
         The network is in training mode, holds NaN or uses an operator that is not supported
         (`UnsupportedOperatorError`, `UnsupportedNodeError`); `calibration` is needed but empty, or
-        has other shapes than the network's input; sums of a layer do not fit the accumulator; or
-        the network does not end with a sum, as `int32_output` wants it.
+        has other shapes than the network's input; sums of a layer do not fit the accumulator; the
+        network does not end with a sum, as `int32_output` wants it; or the network is quantized,
+        and the last three options would change its numbers.
     """
+    return quantize_traced(
+        model,
+        calibration,
+        accumulator_bits=accumulator_bits,
+        observer=observer,
+        int32_output=int32_output,
+        equalize=equalize,
+        correct_bias=correct_bias,
+        weight_bits=weight_bits,
+    ).integers
+
+
+def quantize_traced(
+    model: nn.Module | ExportedProgram | str | Path | onnx.ModelProto | OnnxNetwork,
+    calibration: Sequence[torch.Tensor] = (),
+    *,
+    accumulator_bits: int = 32,
+    observer: str = "mse",
+    int32_output: bool = False,
+    equalize: bool = False,
+    correct_bias: bool = False,
+    weight_bits: int | None = None,
+) -> Quantization:
+    """Quantize a network as `quantize` does, and keep the float graph to compare with."""
     if observer not in OBSERVERS:
         raise ValueError(f"observer must be one of {', '.join(OBSERVERS)}, not {observer!r}")
     graph, scheme = _lower(model, calibration)
@@ -83,6 +137,15 @@ def quantize(
             raise ValueError(
                 f"calibration images must have the shape {graph.input.shape}, not {image}"
             )
+    if scheme.grids and (equalize or correct_bias or weight_bits is not None):
+        raise ValueError(
+            "equalize, correct_bias and weight_bits are for float networks, but this one is "
+            "quantized and brings its own scales: leave them out"
+        )
+    if weight_bits is not None:
+        graph = narrow_weights(graph, bits=weight_bits)
+    if equalize:
+        graph = equalization.equalize(graph, calibration)
     while True:
         statistics = measure(graph, calibration) if len(calibration) else {}
         grids = choose_grids(graph, statistics, observer=observer, scheme=scheme)
@@ -90,14 +153,21 @@ def quantize(
             graph, statistics or assume_even_spread(grids), grids, scheme=scheme
         )
         if separated is graph:
-            return convert(
-                graph,
-                grids,
-                accumulator_bits=accumulator_bits,
-                scheme=scheme,
-                int32_output=int32_output,
-            )
+            break
         graph = separated
+    corrected = graph
+    if correct_bias:
+        corrected = bias_correction.correct_bias(
+            graph, grids, calibration, accumulator_bits=accumulator_bits
+        )
+    integers = convert(
+        corrected,
+        grids,
+        accumulator_bits=accumulator_bits,
+        scheme=scheme,
+        int32_output=int32_output,
+    )
+    return Quantization(graph, integers)
 
 
 def _lower(

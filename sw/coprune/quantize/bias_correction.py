@@ -1,0 +1,103 @@
+"""Bias correction: rounding moves the mean of a layer's output, and its bias can move it back.
+
+The empirical form of Nagel et al. (2019), "Data-Free Quantization Through Weight Equalization and
+Bias Correction", https://arxiv.org/abs/1906.04721: the mean error before the activation function is
+measured on images, channel by channel, and subtracted. It goes from layer to layer, and each sees
+what the corrected ones before it leave.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+import numpy as np
+import torch
+
+from coprune.compiler.float_graph import FloatGraph, FloatLayer, evaluate_layer
+from coprune.quantize.accumulator import uniform
+from coprune.quantize.calibration import BATCH_IMAGES
+from coprune_hw.contract import arithmetic
+from coprune_sim.graph import IntegerGraph, Layer
+from coprune_sim.reference import exact_convolutions, run_layer
+
+Convert = Callable[[FloatGraph], IntegerGraph]
+"""Round the layers of a float graph to integers, with grids that the caller has chosen."""
+
+
+def correct_bias(
+    graph: FloatGraph, batches: Sequence[torch.Tensor], *, convert: Convert
+) -> IntegerGraph:
+    """Convert a graph with biases that give every channel the mean that it has in floats.
+
+    Layers without a rounded weight (copies, maxima, averages) stay as they are: where their output
+    has another mean, so has their input, and the layer that reads them corrects it.
+
+    Parameters
+    ----------
+    graph : FloatGraph
+    batches : sequence of float32 tensors [N, C, H, W]
+        The means are those on these images. The values of all of them are held at the same time,
+        of the tensors that a later layer still reads.
+    convert : callable
+
+    Raises
+    ------
+    ValueError
+        As `convert`: a bias may outgrow the accumulator.
+    """
+    integers = convert(graph)
+    last_reader = {
+        source.tensor.name: index
+        for index, layer in enumerate(graph.layers)
+        for source in layer.sources
+    }
+    images = [part for batch in batches for part in batch.split(BATCH_IMAGES)]
+    entry = integers.input
+    exact = [{entry.name: batch} for batch in images]
+    rounded = [
+        {entry.name: arithmetic.quantize(batch, scale=entry.scale, zero=entry.zero).to(torch.int8)}
+        for batch in images
+    ]
+    layers = []
+    with torch.inference_mode(), exact_convolutions():
+        for index, (layer, integer) in enumerate(zip(graph.layers, integers.layers, strict=True)):
+            unclamped = replace(layer, low=-math.inf, high=math.inf)
+            outputs = [evaluate_layer(unclamped, values) for values in exact]
+            if _rounds(layer):
+                sums = [run_layer(_raw(integer), integers, values) for values in rounded]
+                error = _real_mean(integer, sums) - _mean(outputs)
+                bias = layer.bias - torch.from_numpy(error)
+                (integer,) = convert(replace(graph, layers=(replace(layer, bias=bias),))).layers
+            layers.append(integer)
+            for values, output in zip(exact, outputs, strict=True):
+                values[layer.output.name] = output.clamp(layer.low, layer.high)
+            for values in rounded:
+                values[layer.output.name] = run_layer(integer, integers, values)
+            for values in (*exact, *rounded):
+                for name in [name for name in values if last_reader.get(name, -1) <= index]:
+                    del values[name]
+    return replace(integers, layers=tuple(layers))
+
+
+def _rounds(layer: FloatLayer) -> bool:
+    return not layer.maximum and not all(map(uniform, layer.sources))
+
+
+def _raw(layer: Layer) -> Layer:
+    """The layer that stores its sums instead of requantizing them."""
+    return replace(layer, output=replace(layer.output, raw=True))
+
+
+def _mean(outputs: Sequence[torch.Tensor]) -> np.ndarray:
+    """Mean of every channel over images and pixels."""
+    values = sum(output.numel() / output.shape[1] for output in outputs)
+    total = sum(output.double().sum(dim=(0, 2, 3)) for output in outputs)
+    return (total / values).numpy()
+
+
+def _real_mean(layer: Layer, sums: Sequence[torch.Tensor]) -> np.ndarray:
+    """What the mean of sums and bias stands for."""
+    factor = layer.multiplier * 2.0 ** -(layer.pre_shift + layer.post_shift)
+    return (_mean(sums) + layer.bias) * factor * layer.output.scale

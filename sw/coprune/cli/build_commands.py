@@ -2,42 +2,40 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import Annotated
 
 import typer
 
 import coprune
 from coprune.cli import tables
 from coprune.cli.app import app
-from coprune.cli.options import Config, JsonPath, ProgramPath, check_writable
+from coprune.cli.options import (
+    CalibrationFile,
+    Config,
+    CorrectBias,
+    Equalize,
+    JsonPath,
+    Model,
+    Observer,
+    ProgramPath,
+    WeightBits,
+    WeightsFile,
+    check_writable,
+)
 from coprune_hw.contract import AcceleratorConfig
 
 
 @app.command("compile")
 def compile_command(
-    model: Annotated[
-        str,
-        typer.Argument(
-            metavar="MODEL",
-            help="resnet20, resnet20-dense, resnet32, resnet44, resnet56, resnet8, resnet18, "
-            "mobilenetv1, mobilenetv2, ds-cnn, autoencoder, lenet5 or squeezenet, perhaps with "
-            "parameters (mobilenetv1,width=0.5); package.module:function; a .pt2 archive; or an "
-            ".onnx file.",
-        ),
-    ],
+    model: Model,
     output: Annotated[
         Path,
         typer.Option(
             "-o", "--output", metavar="FILE", help="The program file.", callback=check_writable
         ),
     ],
-    weights: Annotated[
-        Optional[Path],  # noqa: UP045
-        typer.Option(metavar="FILE", help="A state dict or public checkpoint for the network."),
-    ] = None,
+    weights: WeightsFile = None,
     config: Config = "16x16",
     dense: Annotated[
         bool, typer.Option("--dense", help="Keep zero weights, as dense hardware would.")
@@ -53,38 +51,34 @@ def compile_command(
         bool,
         typer.Option("--int32-output", help="Give the last layer's exact sums instead of int8."),
     ] = False,
-    calibration: Annotated[
-        Optional[Path],  # noqa: UP045
-        typer.Option(metavar="FILE", help=".npy, float32 [N, C, H, W]; else images that fit."),
-    ] = None,
-    observer: Annotated[str, typer.Option(help="mse, percentile or minmax.")] = "mse",
+    calibration: CalibrationFile = None,
+    observer: Observer = "mse",
+    equalize: Equalize = False,
+    correct_bias: CorrectBias = False,
+    weight_bits: WeightBits = None,
     json: JsonPath = None,
 ) -> None:
     """Quantize a network and compile it to a program file."""
     accelerator = AcceleratorConfig.find(config)
     from coprune.cli.images import find_calibration
-    from coprune.cli.network import find_network, input_shape
+    from coprune.cli.network import explain_export, find_network, input_shape
 
     network = find_network(model, weights=weights)
     images = find_calibration(calibration, shape=input_shape(network))
-    try:
-        # Where an export fails, PyTorch prints graphs there.
-        with contextlib.redirect_stderr(io.StringIO()):
-            program = coprune.compile(
-                network,
-                accelerator,
-                calibration=images,
-                observer=observer,
-                skip_zeros=not dense,
-                channel_order=channel_order,
-                int32_output=int32_output,
-                network=model,
-            )
-    except RuntimeError as error:
-        if calibration is None:
-            hint = "without --calibration, the network is given images of 3 x 32 x 32"
-            raise RuntimeError(f"{error}; {hint}") from error
-        raise
+    with explain_export(calibration):
+        program = coprune.compile(
+            network,
+            accelerator,
+            calibration=images,
+            observer=observer,
+            equalize=equalize,
+            correct_bias=correct_bias,
+            weight_bits=weight_bits,
+            skip_zeros=not dense,
+            channel_order=channel_order,
+            int32_output=int32_output,
+            network=model,
+        )
     program.save(output)
     described = tables.describe_program(program)
     tables.show(

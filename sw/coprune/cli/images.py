@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
 
@@ -74,14 +74,26 @@ def find_calibration(
 def find_images(
     program: Program, *, count: int | None, folder: Path | None, file: Path | None
 ) -> Images:
-    """The first `count` images of `file`, of the data set in `folder`, or of the sample.
+    """The images that a program is to be run on, as `load_images` finds them.
 
-    The shape of its images says which data set a network is for: CIFAR-10 or Fashion-MNIST.
+    Labels are left out where the program has not an output for each class.
+    """
+    shape = program.graph.input.shape
+    found = load_images(shape, count=count, folder=folder, file=file)
+    if found.labels is None or math.prod(program.output_shape) == len(DATA_SETS[shape].CLASSES):
+        return found
+    return replace(found, labels=None)
+
+
+def load_images(
+    shape: tuple[int, ...], *, count: int | None, folder: Path | None, file: Path | None
+) -> Images:
+    """The first `count` images of `file`, of the data set in `folder`, or of the sample.
 
     Parameters
     ----------
-    program : Program
-        What they are to be run on.
+    shape : tuple of int
+        Of an image. It says which data set a network is for: CIFAR-10 or Fashion-MNIST.
     count : int
         None stands for all that there are.
     folder : Path
@@ -92,8 +104,7 @@ def find_images(
     Raises
     ------
     ValueError
-        The network does not take them, there are fewer than `count`, or both `folder` and `file`
-        are given.
+        There are none of that shape or fewer than `count`, or both `folder` and `file` are given.
     FileNotFoundError
         There is no such file, or no such data set in `folder`.
     """
@@ -103,16 +114,14 @@ def find_images(
         inputs = _load_array(file)
         _check_count(count, available=len(inputs))
         return Images(inputs[:count], None, str(file))
-    data = _find_data_set(program.graph.input.shape, option="--inputs")
+    data = _find_data_set(shape, option="--inputs")
     if folder is None:
         images, origin = data.load_sample().test, "sample"
         _check_count(count, available=len(images), hint=f"; --data {FOLDERS[data]} has 10000")
     else:
         images, origin = data.load_test(folder), str(folder)
         _check_count(count, available=len(images))
-    classes = math.prod(program.output_shape)
-    labels = images.labels[:count] if classes == len(data.CLASSES) else None
-    return Images(data.normalize(images.images[:count]), labels, origin)
+    return Images(data.normalize(images.images[:count]), images.labels[:count], origin)
 
 
 def _find_data_set(shape: tuple[int, ...], *, option: str) -> ModuleType:

@@ -44,3 +44,32 @@ InputFile = Annotated[
         "--inputs", metavar="FILE", help="Images of your own: .npy, float32 [N, C, H, W]."
     ),
 ]
+MODEL_HELP = (
+    "resnet20, resnet20-dense, resnet32, resnet44, resnet56, resnet8, resnet18, mobilenetv1, "
+    "mobilenetv2, ds-cnn, autoencoder, lenet5 or squeezenet, perhaps with parameters "
+    "(mobilenetv1,width=0.5); package.module:function; a .pt2 archive; or an .onnx file."
+)
+Model = Annotated[str, typer.Argument(metavar="MODEL", help=MODEL_HELP)]
+WeightsFile = Annotated[
+    Optional[Path],  # noqa: UP045
+    typer.Option(
+        "--weights", metavar="FILE", help="A state dict or public checkpoint for the network."
+    ),
+]
+CalibrationFile = Annotated[
+    Optional[Path],  # noqa: UP045
+    typer.Option(
+        "--calibration", metavar="FILE", help=".npy, float32 [N, C, H, W]; else images that fit."
+    ),
+]
+Observer = Annotated[str, typer.Option("--observer", help="mse, percentile or minmax.")]
+Equalize = Annotated[
+    bool, typer.Option("--equalize", help="Give channels similar ranges before quantizing.")
+]
+CorrectBias = Annotated[
+    bool, typer.Option("--correct-bias", help="Correct what rounding does to channels' means.")
+]
+WeightBits = Annotated[
+    Optional[int],  # noqa: UP045
+    typer.Option("--weight-bits", metavar="N", help="Of weights, 2 to 8; else the hardware's."),
+]

@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from rich import box
 from rich.console import Console
@@ -18,6 +18,10 @@ from coprune import atomic_file
 from coprune.program import Program
 from coprune.results import CosimResult, CycleTable, LayerCycles, LayerResult, TotalResult
 from coprune_sim.cycle_model import WAIT_CAUSES
+
+# PyTorch, which it imports, takes seconds.
+if TYPE_CHECKING:
+    from coprune.quantize import LayerError
 
 WIDEST_TABLE = 1000
 
@@ -121,6 +125,18 @@ def show_cycles(
     show_table(title, headings=headings, rows=[*rows, [], row])
     for cause in causes:
         show(f"{cause:>10}: {WAIT_CAUSES[cause]}")
+
+
+def show_errors(title: str, errors: Sequence[LayerError]) -> None:
+    """Print the signal-to-noise ratio of every layer, and mark the layer that adds most noise."""
+    worst = min(errors, key=lambda error: error.own_sqnr_db)
+    rows = []
+    for error in errors:
+        row = [error.name, error.operation, f"{error.sqnr_db:.2f}", f"{error.own_sqnr_db:.2f}"]
+        rows.append([*row, Text("worst", style="red") if error is worst else ""])
+    show_table(title, headings=("layer", "op", " so far", " alone", ""), rows=rows)
+    show("so far: with the errors of all layers before it")
+    show(" alone: where the layer reads float values that are rounded to the grids of its inputs")
 
 
 def _ratio(result: LayerCycles | TotalResult) -> str:

@@ -186,21 +186,33 @@ def _balance(demand: _Demand, reach: torch.Tensor) -> torch.Tensor:
     if not alive.any():
         return torch.ones_like(reach)
     widest = reach.max()
-    reach = reach.clamp(min=float(widest) * SMALLEST_REACH)
-    filters = demand.norms[demand.norms.any(dim=1)]
-    scales = reach / widest
-    for _ in range(ITERATIONS):
-        if not len(filters):
-            break
-        grids = (filters * scales).amax(dim=1, keepdim=True)
-        taken = (filters / grids).square().mean(dim=0).sqrt()
-        # A channel that no filter reads may have the whole range.
-        wanted = torch.where(taken > 0, (reach / taken).sqrt(), 0.0)
-        wanted *= (reach / wanted)[taken > 0].max() / widest
-        wanted = torch.where(taken > 0, wanted, reach / widest)
-        scales = (scales * wanted).sqrt()
-    scales = torch.where(alive, scales, 1.0)
+    norms = demand.norms[demand.norms[:, alive].any(dim=1)]
+    scales = torch.ones_like(reach)
+    scales[alive] = _balance_alive(norms[:, alive], reach[alive] / widest)
+    if len(norms):
+        # Nothing is known of the range of a channel that is always 0, but its weights must not
+        # widen the grids of those that read it.
+        grids = (norms[:, alive] * scales[alive]).amax(dim=1, keepdim=True)
+        taken = (norms / grids).amax(dim=0)
+        scales[~alive] = torch.where(taken > 0, 1 / taken, 1.0)[~alive]
     return scales.clamp(min=demand.least, max=demand.most)
+
+
+def _balance_alive(norms: torch.Tensor, reach: torch.Tensor) -> torch.Tensor:
+    """The scales of channels with values other than 0, where the widest channel reaches 1."""
+    reach = reach.clamp(min=SMALLEST_REACH)
+    scales = reach
+    if not len(norms):
+        return scales
+    for _ in range(ITERATIONS):
+        grids = (norms * scales).amax(dim=1, keepdim=True)
+        taken = (norms / grids).square().mean(dim=0).sqrt()
+        wanted = (reach / taken).sqrt()
+        # A channel that no filter reads may have the whole range.
+        read = taken > 0
+        wanted = torch.where(read, wanted * (reach / wanted)[read].max(), reach)
+        scales = (scales * wanted).sqrt()
+    return scales
 
 
 def _demand_of_clamp(layer: FloatLayer, extremes: Extremes) -> _Demand:

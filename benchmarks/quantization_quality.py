@@ -1,6 +1,6 @@
 """Print the accuracy of ResNet-20 in float32, float16, int8 and with int4 weights.
 
-On all 10,000 test images of CIFAR-10, dense and pruned to 4:16, with every observer, with and
+On all 10,000 test images of CIFAR-10, dense and pruned to 4:16, with every observer, and with and
 without equalization and bias correction; and of the dense network with the channels inside its
 blocks scaled by factors of about e, which leaves what it computes in floats as it is. --traffic
 prints how many cycles wait for weights instead, and what slots with 4-bit weights would change.
@@ -53,6 +53,7 @@ TRAFFIC_NETWORKS = (
 def main() -> None:
     """Parse the arguments, measure and print."""
     parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("networks", nargs="*", help=f"of {', '.join(NETWORKS)}; else all")
     parser.add_argument("--cifar10", type=Path, help="folder cifar-10-batches-py")
     parser.add_argument("--images", type=int, default=10_000, help="of the test images")
     parser.add_argument("--traffic", action="store_true", help="cycles instead of accuracy")
@@ -60,21 +61,18 @@ def main() -> None:
     if arguments.traffic:
         print_traffic()
     else:
-        print_accuracies(arguments.cifar10, count=arguments.images)
+        names = arguments.networks or list(NETWORKS)
+        print_accuracies(names, folder=arguments.cifar10, count=arguments.images)
 
 
-def print_accuracies(folder: Path | None, *, count: int) -> None:
+def print_accuracies(names: list[str], *, folder: Path | None, count: int) -> None:
     """A line for each network and setting."""
     calibration = cifar10.normalize(cifar10.load_sample().calibration.images)
     test = cifar10.load_test(folder)
     images, labels = cifar10.normalize(test.images[:count]), test.labels[:count]
     print(f"{len(images):,} images; signal to noise of the output in dB")
-    networks = {
-        "dense": zoo.build("resnet20-dense"),
-        "4:16": zoo.build("resnet20"),
-        "dense, badly scaled": badly_scaled(zoo.build("resnet20-dense")),
-    }
-    for name, model in networks.items():
+    for name in names:
+        model = NETWORKS[name]()
         graph = lower(export(model, image=tuple(images.shape[1:])))
         exact = float_outputs(graph, images)
         print_line(name, "float32", exact, exact=exact, labels=labels)
@@ -91,7 +89,7 @@ def settings() -> Iterator[tuple[str, dict]]:
     for bits in (None, NARROW_WEIGHT_BITS):
         for observer in OBSERVERS:
             for correction in CORRECTIONS:
-                if bits and observer != "mse":
+                if observer != "mse" and (bits or correction):
                     continue
                 name = " + ".join([f"int{bits or 8} {observer}", *correction])
                 yield name, {"observer": observer, "weight_bits": bits, **correction}
@@ -172,6 +170,13 @@ def random_graph(name: str, *, pruned: bool) -> IntegerGraph:
         prune.prune_nm(model, n=4, m=16)
     images = torch.randn(16, *model.input_shape, generator=torch.Generator().manual_seed(0))
     return quantize(model, [images])
+
+
+NETWORKS = {
+    "dense": lambda: zoo.build("resnet20-dense"),
+    "4:16": lambda: zoo.build("resnet20"),
+    "badly-scaled": lambda: badly_scaled(zoo.build("resnet20-dense")),
+}
 
 
 if __name__ == "__main__":

@@ -330,6 +330,7 @@ def test_says_what_images_a_network_was_given(run, tmp_path):
         ("cosim", "x.coprune", "--timeline"),
         ("cosim", "x.coprune", "--trace"),
         ("info", "x.coprune", "--json"),
+        ("sqnr", "resnet20", "--json"),
         ("verilog", "-o", "made", "--json"),
         ("report", "x.coprune", "-o"),
         ("report", "x.coprune", "-o", "x.html", "--json"),
@@ -746,7 +747,7 @@ def test_help_names_every_network_of_the_zoo(run):
 
 @pytest.mark.parametrize(
     "command",
-    ["demo", "compile", "simulate", "cosim", "verilog", "info", "cycles", "report"],
+    ["demo", "compile", "simulate", "cosim", "verilog", "info", "sqnr", "cycles", "report"],
 )
 def test_every_command_has_help_and_json(run, command):
     finished = run(command, "--help")

@@ -660,6 +660,14 @@ def test_rounding_that_is_an_activation_function_stays():
     assert_follows_onnx(quantized_sum(zero=-128), graph)
 
 
+@pytest.mark.parametrize(
+    "options", [{"equalize": True}, {"correct_bias": True}, {"weight_bits": 4}]
+)
+def test_options_that_would_change_the_numbers_of_a_quantized_network_are_refused(options):
+    with pytest.raises(ValueError, match=r"are for float networks, .* leave them out"):
+        quantize(quantized_convolution(), [torch.from_numpy(random(8, *IMAGE))], **options)
+
+
 def test_network_that_is_partly_quantized_needs_images():
     model = quantized_convolution()
     del model.graph.node[-2:]

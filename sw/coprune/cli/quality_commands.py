@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import asdict
-from typing import Annotated
+from typing import Annotated, Optional
 
 import typer
 
@@ -29,7 +29,10 @@ from coprune_hw.contract import AcceleratorConfig
 @app.command()
 def sqnr(
     model: Model,
-    images: Annotated[int, typer.Option(metavar="N", min=1, help="How many images.")] = 100,
+    images: Annotated[
+        Optional[int],  # noqa: UP045
+        typer.Option(metavar="N", min=1, help="How many images; else all that there are."),
+    ] = None,
     weights: WeightsFile = None,
     config: Config = "16x16",
     calibration: CalibrationFile = None,

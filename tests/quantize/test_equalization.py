@@ -140,18 +140,31 @@ def test_balance_does_not_depend_on_the_scales_that_a_network_comes_with():
         torch.testing.assert_close(ratio, ratio[:1].expand(16), rtol=1e-4, atol=0)
 
 
+def test_all_layers_that_read_a_tensor_count():
+    functions = (
+        lambda m, x: m.b(torch.relu(m.a(x))),
+        lambda m, x: m.b(y := torch.relu(m.a(x))) + m.c(y),
+        lambda m, x: m.c(y := torch.relu(m.a(x))) + m.b(y),
+    )
+    alone, first, second = (
+        scales_of(lowered(network(function)), images())["a"] for function in functions
+    )
+    torch.testing.assert_close(first, second, rtol=1e-9, atol=0)  # sums in another order
+    assert (first / alone - 1).abs().max() > 0.01
+
+
 def test_badly_scaled_channels_cost_nothing_any_more():
     well = output_sqnr_db(network(chain))
     badly = output_sqnr_db(badly_scaled(network(chain)))
     equalized = output_sqnr_db(badly_scaled(network(chain)), equalize=True)
-    assert badly < well - 15
+    assert badly < well - 30
     assert equalized > well - 1
 
 
 def test_badly_scaled_channels_cost_nothing_any_more_with_four_bits():
     badly = output_sqnr_db(badly_scaled(network(chain)), weight_bits=4)
     equalized = output_sqnr_db(badly_scaled(network(chain)), weight_bits=4, equalize=True)
-    assert equalized > badly + 8
+    assert equalized > badly + 15
 
 
 def test_resnet20_with_badly_scaled_blocks_is_as_good_as_before():

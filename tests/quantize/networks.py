@@ -77,4 +77,10 @@ def bounded(m, x):
     return m.b(F.hardtanh(m.gains * m.a(x), -1.0, 1.5))
 
 
-FUNCTIONS = (chain, shortcuts, mobile, projection, branches, bounded)
+def curved(m, x):
+    """Functions that are not homogeneous, of sums and of a maximum, beside a ReLU."""
+    x = F.silu(m.b(F.relu(m.a(x))))
+    return m.c(torch.sigmoid(F.max_pool2d(F.relu(m.b(x)), 2)))
+
+
+FUNCTIONS = (chain, shortcuts, mobile, projection, branches, bounded, curved)

@@ -13,7 +13,7 @@ from coprune.quantize import measure_errors, quantize_traced
 from coprune_hw.contract import arithmetic
 from coprune_sim import reference
 
-from .networks import branches, images, network, projection, shortcuts
+from .networks import branches, curved, images, network, projection, shortcuts
 
 
 def quantized_network(function):
@@ -30,7 +30,7 @@ def difference(integers, tensor, exact):
     return float(np.mean((real - exact.numpy().astype(np.float64)) ** 2))
 
 
-@pytest.mark.parametrize("function", [shortcuts, projection, branches])
+@pytest.mark.parametrize("function", [shortcuts, projection, branches, curved])
 def test_errors_are_those_of_all_images_together(function):
     quantized = quantized_network(function)
     graph, batch = quantized.integers, images(70, seed=2)

@@ -9,25 +9,27 @@ what the corrected ones before it leave.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
 import torch
 
-from coprune.compiler.float_graph import FloatGraph, FloatLayer, evaluate_layer
+from coprune.compiler.float_graph import FloatGraph, FloatLayer, evaluate_sum
 from coprune.quantize.accumulator import uniform
-from coprune.quantize.calibration import BATCH_IMAGES
+from coprune.quantize.calibration import BATCH_IMAGES, Grid
+from coprune.quantize.conversion import convert
 from coprune_hw.contract import arithmetic
 from coprune_sim.graph import IntegerGraph, Layer
 from coprune_sim.reference import exact_convolutions, run_layer
 
-Convert = Callable[[FloatGraph], IntegerGraph]
-"""Round the layers of a float graph to integers, with grids that the caller has chosen."""
-
 
 def correct_bias(
-    graph: FloatGraph, batches: Sequence[torch.Tensor], *, convert: Convert
+    graph: FloatGraph,
+    grids: dict[str, Grid],
+    batches: Sequence[torch.Tensor],
+    *,
+    accumulator_bits: int,
 ) -> IntegerGraph:
     """Convert a graph with biases that give every channel the mean that it has in floats.
 
@@ -37,17 +39,19 @@ def correct_bias(
     Parameters
     ----------
     graph : FloatGraph
+    grids : dict of Grid
+        As `coprune.quantize.conversion.convert` takes them.
     batches : sequence of float32 tensors [N, C, H, W]
         The means are those on these images. The values of all of them are held at the same time,
         of the tensors that a later layer still reads.
-    convert : callable
+    accumulator_bits : int
 
     Raises
     ------
     ValueError
-        As `convert`: a bias may outgrow the accumulator.
+        Sums of a layer, with the corrected bias, do not fit the accumulator.
     """
-    integers = convert(graph)
+    integers = convert(graph, grids, accumulator_bits=accumulator_bits)
     last_reader = {
         source.tensor.name: index
         for index, layer in enumerate(graph.layers)
@@ -64,15 +68,20 @@ def correct_bias(
     with torch.inference_mode(), exact_convolutions():
         for index, (layer, integer) in enumerate(zip(graph.layers, integers.layers, strict=True)):
             unclamped = replace(layer, low=-math.inf, high=math.inf)
-            outputs = [evaluate_layer(unclamped, values) for values in exact]
+            exact_sums = [evaluate_sum(unclamped, values) for values in exact]
             if _rounds(layer):
                 sums = [run_layer(_raw(integer), integers, values) for values in rounded]
-                error = _real_mean(integer, sums) - _mean(outputs)
+                step = grids[layer.requantized].scale
+                error = step * _mean_in_steps(integer, sums) - _mean(exact_sums)
                 bias = layer.bias - torch.from_numpy(error)
-                (integer,) = convert(replace(graph, layers=(replace(layer, bias=bias),))).layers
+                corrected = replace(graph, layers=(replace(layer, bias=bias),))
+                (integer,) = convert(corrected, grids, accumulator_bits=accumulator_bits).layers
             layers.append(integer)
-            for values, output in zip(exact, outputs, strict=True):
-                values[layer.output.name] = output.clamp(layer.low, layer.high)
+            for values, total in zip(exact, exact_sums, strict=True):
+                clamped = total.clamp(layer.low, layer.high)
+                values[layer.output.name] = (
+                    clamped if layer.function is None else layer.function.evaluate(clamped)
+                )
             for values in rounded:
                 values[layer.output.name] = run_layer(integer, integers, values)
             for values in (*exact, *rounded):
@@ -97,7 +106,7 @@ def _mean(outputs: Sequence[torch.Tensor]) -> np.ndarray:
     return (total / values).numpy()
 
 
-def _real_mean(layer: Layer, sums: Sequence[torch.Tensor]) -> np.ndarray:
-    """What the mean of sums and bias stands for."""
+def _mean_in_steps(layer: Layer, sums: Sequence[torch.Tensor]) -> np.ndarray:
+    """The mean of sums and bias, in steps of the grid to which they are requantized."""
     factor = layer.multiplier * 2.0 ** -(layer.pre_shift + layer.post_shift)
-    return (_mean(sums) + layer.bias) * factor * layer.output.scale
+    return (_mean(sums) + layer.bias) * factor

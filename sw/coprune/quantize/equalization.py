@@ -85,11 +85,12 @@ def equalize(graph: FloatGraph, batches: Sequence[torch.Tensor]) -> FloatGraph:
     """Scale the channels of inner tensors, so that int8 grids suit all of a tensor's channels.
 
     All layers that read a tensor take part, shortcuts included. Layers that only pass values on
-    keep the scales of their input. Input and output of the network stay as they are, and so does
-    what the graph computes, but for the rounding of floats. One exception: a layer has one clamp,
-    so where it has bounds other than 0 (ReLU6), channels that reach a bound keep their scale, and
-    others are at most enlarged to where they reach it on these images. On images that drive such a
-    channel further, it is clamped there.
+    keep the scales of their input. Input and output of the network stay as they are, and so do
+    arguments and values of functions that are not homogeneous. What the graph computes stays the
+    same, but for the rounding of floats. One exception: a layer has one clamp, so where it has
+    bounds other than 0 (ReLU6), channels that reach a bound keep their scale, and others are at
+    most enlarged to where they reach it on these images. On images that drive such a channel
+    further, it is clamped there.
 
     Parameters
     ----------
@@ -123,6 +124,8 @@ def choose_scales(graph: FloatGraph, extremes: Mapping[str, Extremes]) -> dict[s
     for layer in reversed(graph.layers):
         name = layer.output.name
         demand = demands[name].joined(_demand_of_clamp(layer, extremes[name]))
+        if layer.function is not None:
+            demand = demand.fixed()
         if layer.copies:
             (source,) = layer.sources
             demands[source.tensor.name] = demands[source.tensor.name].joined(
@@ -153,8 +156,8 @@ def rescale(graph: FloatGraph, scales: Mapping[str, torch.Tensor]) -> FloatGraph
     graph : FloatGraph
     scales : mapping of float64 tensors [channels], > 0
         By the name of the tensor; one that is missing stays as it is. Layers that only pass values
-        on must have the scales of their input, and those with a clamp other than a ReLU the scale
-        1, or what the graph computes changes.
+        on must have the scales of their input, and those with a function or a clamp other than a
+        ReLU the scale 1, or what the graph computes changes.
     """
 
     def scale(name: str, channels: int) -> torch.Tensor:

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import torch
 
-from coprune.compiler.float_graph import FloatGraph, FloatLayer, evaluate, evaluate_layer
+from coprune.compiler.float_graph import FloatGraph, evaluate
 
 
 def evaluate_half(graph: FloatGraph, images: torch.Tensor) -> Iterator[tuple[str, torch.Tensor]]:
@@ -43,11 +43,10 @@ def evaluate_half(graph: FloatGraph, images: torch.Tensor) -> Iterator[tuple[str
         for layer in graph.layers
     )
 
-    def run_layer(layer: FloatLayer, values: dict[str, torch.Tensor]) -> torch.Tensor:
-        return _rounded(evaluate_layer(layer, values), name=f"a value of {layer.name!r}")
+    def store(name: str, values: torch.Tensor) -> torch.Tensor:
+        return _rounded(values, name=f"a value of {name!r}")
 
-    entry = _rounded(images, name=f"a value of {graph.input.name!r}")
-    yield from evaluate(replace(graph, layers=layers), entry, run_layer=run_layer)
+    yield from evaluate(replace(graph, layers=layers), images, store=store)
 
 
 def _rounded(values: torch.Tensor, *, name: str) -> torch.Tensor:

@@ -5,11 +5,12 @@ import pytest
 
 import coprune
 from coprune.quantize import measure_errors, quantize, quantize_traced
+from coprune.quantize.weight_width import narrow_weights
 from coprune_hw.contract import arithmetic
 from coprune_sim import machine, reference
 
 from ..end_to_end.configurations import SMALL
-from .networks import chain, images, mobile, network, shortcuts
+from .networks import chain, images, lowered, mobile, network, shortcuts
 
 
 @pytest.mark.parametrize("bits", [2, 4, 7])
@@ -29,6 +30,9 @@ def test_shortcuts_and_averages_keep_the_bits_of_the_hardware():
     shortcut = graph.layers[1].sources[1]
     assert shortcut.selects
     assert np.abs(shortcut.weight).max() > 7
+    narrowed = narrow_weights(lowered(network(shortcuts)), bits=4)
+    main, shortcut = narrowed.layers[1].sources
+    assert (main.weight_bits, shortcut.weight_bits) == (4, None)
 
 
 def test_eight_bits_are_those_of_the_hardware_but_for_depthwise_ones():

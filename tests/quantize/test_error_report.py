@@ -13,7 +13,7 @@ from coprune.quantize import measure_errors, quantize_traced
 from coprune_hw.contract import arithmetic
 from coprune_sim import reference
 
-from .networks import branches, curved, images, network, projection, shortcuts
+from .networks import branches, chain, curved, images, network, projection, shortcuts
 
 
 def quantized_network(function):
@@ -53,6 +53,21 @@ def test_errors_are_those_of_all_images_together(function):
         assert (error.signal, error.error, error.own_error) == pytest.approx(figures, rel=1e-4)
         assert error.operation == layer.operation
         assert error.sqnr_db == pytest.approx(10 * math.log10(error.signal / error.error))
+
+
+def test_sums_that_are_not_rounded_have_less_noise():
+    model, options = network(chain), {"correct_bias": True}
+    rounded, raw = (
+        quantize_traced(model, [images()], int32_output=flag, **options) for flag in (False, True)
+    )
+    rounded, raw = (
+        measure_errors(quantized.exact, quantized.integers, images(seed=2))
+        for quantized in (rounded, raw)
+    )
+    assert raw[:-1] == rounded[:-1]
+    assert raw[-1].signal == rounded[-1].signal
+    # Rounding the output is about half of a last layer's own noise; the weights' is the rest.
+    assert 0 < raw[-1].own_error < 0.9 * rounded[-1].own_error
 
 
 def test_layer_with_wrong_weights_has_the_error_and_those_behind_inherit_it():

@@ -20,7 +20,7 @@ from coprune.quantize.accumulator import uniform
 from coprune.quantize.calibration import BATCH_IMAGES, Grid
 from coprune.quantize.conversion import convert
 from coprune_hw.contract import arithmetic
-from coprune_sim.graph import IntegerGraph, Layer
+from coprune_sim.graph import Layer
 from coprune_sim.reference import exact_convolutions, run_layer
 
 
@@ -30,8 +30,8 @@ def correct_bias(
     batches: Sequence[torch.Tensor],
     *,
     accumulator_bits: int,
-) -> IntegerGraph:
-    """Convert a graph with biases that give every channel the mean that it has in floats.
+) -> FloatGraph:
+    """Return a graph with biases that, once it is converted, give channels the means of floats.
 
     Layers without a rounded weight (copies, maxima, averages) stay as they are: where their output
     has another mean, so has their input, and the layer that reads them corrects it.
@@ -76,7 +76,8 @@ def correct_bias(
                 bias = layer.bias - torch.from_numpy(error)
                 corrected = replace(graph, layers=(replace(layer, bias=bias),))
                 (integer,) = convert(corrected, grids, accumulator_bits=accumulator_bits).layers
-            layers.append(integer)
+                layer = corrected.layers[0]
+            layers.append(layer)
             for values, total in zip(exact, exact_sums, strict=True):
                 clamped = total.clamp(layer.low, layer.high)
                 values[layer.output.name] = (
@@ -87,7 +88,7 @@ def correct_bias(
             for values in (*exact, *rounded):
                 for name in [name for name in values if last_reader.get(name, -1) <= index]:
                     del values[name]
-    return replace(integers, layers=tuple(layers))
+    return replace(graph, layers=tuple(layers))
 
 
 def _rounds(layer: FloatLayer) -> bool:

@@ -12,7 +12,7 @@ import torch
 from coprune.compiler.float_graph import FloatGraph, evaluate
 from coprune.quantize.calibration import BATCH_IMAGES
 from coprune_hw.contract import arithmetic
-from coprune_sim.graph import IntegerGraph, Tensor
+from coprune_sim.graph import IntegerGraph, Layer, Tensor
 from coprune_sim.reference import exact_convolutions, execute, run_layer
 
 
@@ -113,8 +113,8 @@ def _squares(
         alone = run_layer(layer, integers, rounded)
         yield (
             _sum_of_squares(values.double()),
-            _sum_of_squares(_real(output, layer.output) - values.double()),
-            _sum_of_squares(_real(alone, layer.output) - values.double()),
+            _sum_of_squares(_real(output, layer, integers) - values.double()),
+            _sum_of_squares(_real(alone, layer, integers) - values.double()),
         )
         rounded[layer.output.name] = _quantized(values, layer.output)
         for name in [name for name in rounded if last_reader.get(name, -1) <= index]:
@@ -125,7 +125,15 @@ def _quantized(values: torch.Tensor, tensor: Tensor) -> torch.Tensor:
     return arithmetic.quantize(values, scale=tensor.scale, zero=tensor.zero).to(torch.int8)
 
 
-def _real(values: torch.Tensor, tensor: Tensor) -> torch.Tensor:
+def _real(values: torch.Tensor, layer: Layer, graph: IntegerGraph) -> torch.Tensor:
+    """What a layer's output stands for."""
+    if layer.output.raw and graph.raw_scale is not None:
+        step, bias = (
+            torch.from_numpy(each).view(-1, 1, 1)
+            for each in (graph.raw_scale.step, graph.raw_scale.bias)
+        )
+        return step * (values.double() + bias)
+    tensor = layer.output
     return arithmetic.dequantize(values.double(), scale=tensor.scale, zero=tensor.zero)
 
 

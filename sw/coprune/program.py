@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from torch.export import ExportedProgram
 
     from coprune.compiler.onnx.frontend import OnnxNetwork
+    from coprune.hybrid import HybridProgram
     from coprune_sim.cosim.result import CosimRun
     from coprune_sim.cosim.waveform import Trace
     from coprune_sim.inference import Simulator
@@ -47,8 +48,9 @@ def compile(
     skip_zeros: bool = True,
     channel_order: bool = False,
     int32_output: bool = False,
+    host_fallback: bool = False,
     network: str | None = None,
-) -> Program:
+) -> Program | HybridProgram:
     """Quantize a network and compile it for an accelerator.
 
     Parameters
@@ -72,38 +74,63 @@ def compile(
     int32_output : bool
         The output are the exact sums of the last layer, such as logits, in 32 bits instead of
         int8.
+    host_fallback : bool
+        Run what the accelerator does not support on the host. A network with such parts becomes a
+        `coprune.hybrid.HybridProgram`, another one a `Program` as without this.
     network : str
         A name for tables and reports; the class's or the ONNX file's where it is None.
 
     Raises
     ------
     TypeError, ValueError
-        As `coprune.quantize.quantize`; or the network does not fit the accelerator.
+        As `coprune.quantize.quantize`; or the network does not fit the accelerator. With
+        `host_fallback`, as `coprune.hybrid.compile_hybrid`; or the network is an ONNX one.
     """
     from torch import nn
     from torch.export import ExportedProgram
 
     from coprune.compiler.export import export_again, is_exported
+    from coprune.compiler.exported import UnsupportedOperatorError
     from coprune.quantize import quantize as quantize_network
 
     name = type(model).__name__
     if isinstance(model, nn.Module) and is_exported(model):
         model = export_again(model)
     if not isinstance(model, nn.Module | ExportedProgram):
+        if host_fallback:
+            raise ValueError(
+                "host_fallback must be False for an ONNX network: only PyTorch networks can be "
+                "divided between accelerator and host"
+            )
         from coprune.compiler.onnx.frontend import lower_onnx
 
         model = lower_onnx(model)
         name = model.name
-    graph = quantize_network(
-        model,
-        calibration,
-        accumulator_bits=accelerator.accumulator_bits,
-        observer=observer,
-        int32_output=int32_output,
-        equalize=equalize,
-        correct_bias=correct_bias,
-        weight_bits=weight_bits,
-    )
+    options = {
+        "observer": observer,
+        "int32_output": int32_output,
+        "equalize": equalize,
+        "correct_bias": correct_bias,
+        "weight_bits": weight_bits,
+    }
+    try:
+        graph = quantize_network(
+            model, calibration, accumulator_bits=accelerator.accumulator_bits, **options
+        )
+    except UnsupportedOperatorError as error:
+        from coprune import hybrid
+
+        if not host_fallback:
+            raise hybrid.advise(error, model, calibration) from error.__cause__
+        return hybrid.compile_hybrid(
+            model,
+            accelerator,
+            calibration=calibration,
+            skip_zeros=skip_zeros,
+            channel_order=channel_order,
+            network=network or name,
+            **options,
+        )
     return compile_graph(
         graph,
         accelerator,
@@ -184,6 +211,23 @@ def _refuse_error(run: CosimRun) -> None:
         )
 
 
+def check_images(
+    x: torch.Tensor | np.ndarray, *, shape: tuple[int, int, int], what: str = "input"
+) -> torch.Tensor:
+    """Refuse what are no finite float32 images [N, *shape]; `what` says what they are for."""
+    import torch
+
+    images = torch.as_tensor(x)
+    if images.dtype != torch.float32:
+        raise TypeError(f"{what} must be float32, not {str(images.dtype).removeprefix('torch.')}")
+    if images.dim() != 4 or tuple(images.shape[1:]) != shape:
+        wanted = ", ".join(map(str, shape))
+        raise ValueError(f"{what} must have shape [N, {wanted}], not {list(images.shape)}")
+    if not bool(torch.isfinite(images).all()):
+        raise ValueError(f"{what} must be finite, but has NaN or infinite values")
+    return images
+
+
 @dataclass(frozen=True)
 class Program:
     """A network compiled for one accelerator.
@@ -209,6 +253,11 @@ class Program:
     def config(self) -> AcceleratorConfig:
         """The accelerator that it was compiled for."""
         return self.machine.config
+
+    @property
+    def input_shape(self) -> tuple[int, int, int]:
+        """Channels, height, width of an image."""
+        return self.graph.input.shape
 
     @property
     def weight_bytes(self) -> int:
@@ -258,17 +307,8 @@ class Program:
         """
         import torch
 
-        images = torch.as_tensor(x)
-        if images.dtype != torch.float32:
-            raise TypeError(
-                f"input must be float32, not {str(images.dtype).removeprefix('torch.')}"
-            )
         tensor = self.graph.input
-        if images.dim() != 4 or tuple(images.shape[1:]) != tensor.shape:
-            wanted = ", ".join(map(str, tensor.shape))
-            raise ValueError(f"input must have shape [N, {wanted}], not {list(images.shape)}")
-        if not bool(torch.isfinite(images).all()):
-            raise ValueError("input must be finite, but has NaN or infinite values")
+        images = check_images(x, shape=tensor.shape)
         quantized = quantize(images, scale=tensor.scale, zero=tensor.zero)
         return quantized.to(torch.int8).numpy()
 

@@ -6,34 +6,33 @@ its other fields. Loading checks everything before it uses anything.
 
 from __future__ import annotations
 
-import hashlib
 import io
-import json
-import zipfile
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from coprune import atomic_file
+from coprune import atomic_file, sealed_archive
+from coprune.sealed_archive import MANIFEST, ProgramFileError
 from coprune_hw.contract import CONTRACT_VERSION, AcceleratorConfig
 from coprune_hw.contract.planes import Placement
 from coprune_hw.contract.program import LayerRecord, MachineProgram, Region
 from coprune_sim.graph import IntegerGraph, Layer, RawScale, Source, Tensor
 
 if TYPE_CHECKING:
+    from coprune.hybrid import HybridProgram
     from coprune.program import Program
+
+__all__ = ["GRAPH", "IMAGE", "MANIFEST", "ProgramFileError", "load", "pack", "save", "unpack"]
 
 FORMAT = "coprune-program"
 FORMAT_VERSION = 2
-MANIFEST, IMAGE, GRAPH = "manifest.json", "image.bin", "graph.npz"
+HYBRID_FORMAT = "coprune-hybrid"
+"""Of files that have stages on the host: see `coprune.hybrid_file`."""
+IMAGE, GRAPH = "image.bin", "graph.npz"
 
 _ARRAYS = ("bias", "multiplier", "pre_shift", "post_shift")
-
-
-class ProgramFileError(ValueError):
-    """A file is no program, is damaged, or was made for something else."""
 
 
 def save(program: Program, path: str | Path) -> None:
@@ -44,6 +43,11 @@ def save(program: Program, path: str | Path) -> None:
     OSError
         The folder does not exist or cannot be written to.
     """
+    atomic_file.write(path, pack(program))
+
+
+def pack(program: Program) -> bytes:
+    """The content of a program file."""
     members = {IMAGE: program.machine.image, GRAPH: _pack_graph(program.graph)}
     manifest = {
         "format": FORMAT,
@@ -57,22 +61,12 @@ def save(program: Program, path: str | Path) -> None:
         "input_region": asdict(program.machine.input),
         "output_region": asdict(program.machine.output),
         "layers": [asdict(record) for record in program.machine.layers],
-        "members": {
-            name: {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
-            for name, data in members.items()
-        },
     }
-    manifest["sha256"] = _digest(manifest)
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
-        for name, data in ((MANIFEST, json.dumps(manifest, indent=1).encode()), *members.items()):
-            # A fixed date: the same program gives the same file.
-            archive.writestr(zipfile.ZipInfo(name, (1980, 1, 1, 0, 0, 0)), data)
-    atomic_file.write(path, buffer.getvalue())
+    return sealed_archive.pack(manifest, members)
 
 
-def load(path: str | Path, *, config: AcceleratorConfig | None = None) -> Program:
-    """Read a program file.
+def load(path: str | Path, *, config: AcceleratorConfig | None = None) -> Program | HybridProgram:
+    """Read a program file, also one that has stages on the host.
 
     Parameters
     ----------
@@ -88,14 +82,16 @@ def load(path: str | Path, *, config: AcceleratorConfig | None = None) -> Progra
         It is no program file, is damaged, of another version, or made for another geometry.
     """
     path = Path(path)
-    manifest, members = _read_members(path)
-    _check_manifest(manifest, members, path=path)
-    try:
-        program = _read_program(manifest, members)
-    except (KeyError, TypeError, ValueError) as error:
-        raise ProgramFileError(
-            f"{path}: the manifest lacks or mistakes {error}; compile it again"
-        ) from error
+    if not path.is_file():
+        raise FileNotFoundError(f"no such program file: {path}")
+    data = path.read_bytes()
+    program: Program | HybridProgram
+    if sealed_archive.read_manifest(data, origin=path).get("format") == HYBRID_FORMAT:
+        from coprune import hybrid_file
+
+        program = hybrid_file.unpack(data, origin=path)
+    else:
+        program = unpack(data, origin=path)
     if config is not None and config.geometry_hash != program.config.geometry_hash:
         raise ProgramFileError(
             f"{path} was compiled for geometry {program.config.name} "
@@ -105,46 +101,24 @@ def load(path: str | Path, *, config: AcceleratorConfig | None = None) -> Progra
     return program
 
 
-def _read_members(path: Path) -> tuple[dict, dict[str, bytes]]:
-    if not path.is_file():
-        raise FileNotFoundError(f"no such program file: {path}")
+def unpack(data: bytes, *, origin: str | Path) -> Program:
+    """Read the content of a program file, which messages call `origin`; see `load`."""
+    manifest, members = sealed_archive.unpack(
+        data,
+        expected={
+            "format": FORMAT,
+            "format_version": FORMAT_VERSION,
+            "contract_version": CONTRACT_VERSION,
+        },
+        names=(IMAGE, GRAPH),
+        origin=origin,
+    )
     try:
-        with zipfile.ZipFile(path) as archive:
-            manifest = json.loads(archive.read(MANIFEST))
-            members = {name: archive.read(name) for name in (IMAGE, GRAPH)}
-    except Exception as error:
-        # zipfile and zlib raise many types where an archive is damaged.
+        return _read_program(manifest, members)
+    except (KeyError, TypeError, ValueError) as error:
         raise ProgramFileError(
-            f"{path} is no program file, or is damaged ({error}); compile it again"
+            f"{origin}: the manifest lacks or mistakes {error}; compile it again"
         ) from error
-    if not isinstance(manifest, dict):
-        raise ProgramFileError(f"{path}: {MANIFEST} must be an object; compile it again")
-    return manifest, members
-
-
-def _check_manifest(manifest: dict, members: dict[str, bytes], *, path: Path) -> None:
-    """Check the versions, then that the manifest and what it vouches for are unchanged."""
-    for key, expected in (
-        ("format", FORMAT),
-        ("format_version", FORMAT_VERSION),
-        ("contract_version", CONTRACT_VERSION),
-    ):
-        if manifest.get(key) != expected:
-            raise ProgramFileError(
-                f"{path}: {key} must be {expected!r}, not {manifest.get(key)!r}; compile it again"
-            )
-    digest = manifest.pop("sha256", None)
-    if digest != _digest(manifest):
-        raise ProgramFileError(f"{path}: the checksum of {MANIFEST} is wrong; compile it again")
-    for name, data in members.items():
-        promised = manifest.get("members", {}).get(name, {}).get("sha256")
-        if hashlib.sha256(data).hexdigest() != promised:
-            raise ProgramFileError(f"{path}: the checksum of {name} is wrong; compile it again")
-
-
-def _digest(manifest: dict) -> str:
-    """Checksum of a manifest that has none yet."""
-    return hashlib.sha256(json.dumps(manifest, sort_keys=True).encode()).hexdigest()
 
 
 def _read_program(manifest: dict, members: dict[str, bytes]) -> Program:

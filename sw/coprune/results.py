@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from coprune_hw.contract import AcceleratorConfig
 from coprune_hw.contract.instructions import Opcode
 from coprune_sim.cycle_model import (
     InstructionTiming,
@@ -178,6 +180,20 @@ def total_result(graph: IntegerGraph, workload: Workload, *, cycles: int) -> Tot
         compute_floor_cycles=-(-nonzero_macs // multipliers),
         bus_floor_cycles=max(workload.beats(unit) for unit in (Opcode.LOAD, Opcode.STORE)),
         multiplier_use=nonzero_macs / (multipliers * cycles),
+    )
+
+
+def add_totals(totals: Sequence[TotalResult], config: AcceleratorConfig) -> TotalResult:
+    """The cost of programs that run one after the other on one accelerator."""
+    cycles = sum(total.cycles for total in totals)
+    nonzero_macs = sum(total.nonzero_macs for total in totals)
+    return TotalResult(
+        macs=sum(total.macs for total in totals),
+        nonzero_macs=nonzero_macs,
+        cycles=cycles,
+        compute_floor_cycles=sum(total.compute_floor_cycles for total in totals),
+        bus_floor_cycles=sum(total.bus_floor_cycles for total in totals),
+        multiplier_use=nonzero_macs / (config.multipliers * cycles),
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 from torch import nn
-from torch.export import ExportedProgram
+from torch.export import Dim, ExportedProgram
 from torch.fx import GraphModule
 
 from coprune.compiler.exported import is_tensor
@@ -13,7 +13,7 @@ _EXAMPLE_IMAGES = 2
 """Images in the batch for which a network is exported: with one, batch and channels look alike."""
 
 
-def export(model: nn.Module, *, image: tuple[int, ...]) -> ExportedProgram:
+def export(model: nn.Module, *, image: tuple[int, ...], any_batch: bool = False) -> ExportedProgram:
     """Export a network for images of one size.
 
     Parameters
@@ -22,6 +22,8 @@ def export(model: nn.Module, *, image: tuple[int, ...]) -> ExportedProgram:
         In evaluation mode, with one float32 input [N, C, H, W], [N, C, L] or [N, C].
     image : tuple of int
         Shape of the input without its first axis.
+    any_batch : bool
+        Leave the number of images open, if the network's own code does.
 
     Raises
     ------
@@ -32,7 +34,7 @@ def export(model: nn.Module, *, image: tuple[int, ...]) -> ExportedProgram:
         if module.training:
             part = f"its module {name!r}" if name else "the network"
             raise ValueError(f"{part} is in training mode: call eval() first")
-    return _export(model, (_EXAMPLE_IMAGES, *image))
+    return _export(model, (_EXAMPLE_IMAGES, *image), any_batch=any_batch)
 
 
 def is_exported(model: nn.Module) -> bool:
@@ -57,8 +59,9 @@ def export_again(module: GraphModule) -> ExportedProgram:
     return _export(module, *examples)
 
 
-def _export(model: nn.Module, *shapes: tuple[int, ...]) -> ExportedProgram:
+def _export(model: nn.Module, *shapes: tuple[int, ...], any_batch: bool = False) -> ExportedProgram:
     parameter = next(model.parameters(), torch.empty(0))
     examples = tuple(torch.zeros(shape, device=parameter.device) for shape in shapes)
+    dynamic_shapes = tuple({0: Dim.AUTO} for _ in shapes) if any_batch else None
     with torch.no_grad():
-        return torch.export.export(model, examples)
+        return torch.export.export(model, examples, dynamic_shapes=dynamic_shapes)

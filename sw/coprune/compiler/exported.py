@@ -47,6 +47,11 @@ class UnsupportedOperatorError(ValueError):
         self.operator = str(node.target)
         self.module, _ = _module(node)
 
+    def append(self, advice: str) -> UnsupportedOperatorError:
+        """Add to the message, and return the error."""
+        self.args = (f"{self}; {advice}",)
+        return self
+
 
 @dataclass(frozen=True, eq=False)
 class ExportedGraph:
@@ -148,6 +153,18 @@ def name_of(node: Node) -> str:
     if path and leaf:
         return path
     return ".".join(filter(None, (path, operation_of(node).rstrip("_"))))
+
+
+def source_of(node: Node) -> str:
+    """File, line and text of the user's code that calls an operator, empty where that is unknown."""
+    frames = re.findall(
+        r'File "([^"]+)", line (\d+), in \w+\n\s*(.*)', node.meta.get("stack_trace") or ""
+    )
+    own = [frame for frame in frames if "/torch/nn/" not in frame[0].replace("\\", "/")]
+    if not own:
+        return ""
+    file, line, code = own[-1]
+    return f"{file}:{line}: {code.strip()}"
 
 
 def is_tensor(node: Node) -> bool:
@@ -298,11 +315,5 @@ def _where(node: Node) -> str:
     """The module and the user's source line that an operator comes from."""
     path, _ = _module(node)
     module = f" of module {path!r}" if path else ""
-    frames = re.findall(
-        r'File "([^"]+)", line (\d+), in \w+\n\s*(.*)', node.meta.get("stack_trace") or ""
-    )
-    own = [frame for frame in frames if "/torch/nn/" not in frame[0].replace("\\", "/")]
-    if not own:
-        return module
-    file, line, code = own[-1]
-    return f"{module}, {file}:{line}: {code.strip()}"
+    source = source_of(node)
+    return f"{module}, {source}" if source else module

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import operator
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -91,7 +92,7 @@ class HostStage:
     @property
     def macs(self) -> int:
         """Multiply-accumulates of one image."""
-        return sum(operator.macs for operator in self.operators)
+        return sum(each.macs for each in self.operators)
 
     def run(self, x: torch.Tensor | np.ndarray) -> torch.Tensor:
         """Compute the outputs of a batch.
@@ -160,7 +161,8 @@ class _Meter(Interpreter):
         counter = FlopCounterMode(display=False)
         with counter:
             result = super().run_node(node)
-        if node.op == "call_function" and isinstance(result, torch.Tensor | tuple | list):
+        computes = node.op == "call_function" and node.target is not operator.getitem
+        if computes and isinstance(result, torch.Tensor | tuple | list):
             results = (result,) if isinstance(result, torch.Tensor) else result
             self.operators.append(
                 HostOperator(

@@ -152,6 +152,13 @@ class HybridProgram:
         return self.stages[-1].output_shape
 
     @property
+    def picks_class(self) -> bool:
+        """Its output is the number of a class, as after an argmax."""
+        last = self.stages[-1]
+        integer = isinstance(last, HostStage) and last.output_dtype == torch.int64
+        return integer and math.prod(last.output_shape) == 1
+
+    @property
     def weight_bytes(self) -> int:
         """As `Program.weight_bytes`, of all stages on the accelerator."""
         return sum(program.weight_bytes for program in self.programs)
@@ -320,19 +327,19 @@ def compile_hybrid(
     return HybridProgram(tuple(stages), network)
 
 
-def advise(
+def add_advice(
     error: UnsupportedOperatorError,
     model: nn.Module | ExportedProgram,
     calibration: Sequence[torch.Tensor],
-) -> UnsupportedOperatorError:
-    """The error of a network, with the advice to run a part on the host where that would work."""
+) -> None:
+    """Let a network's error say that a part can run on the host, where it can."""
     try:
         if isinstance(model, nn.Module):
             model = export(model, image=tuple(calibration[0].shape[1:]))
         divide(model)
     except ValueError:
-        return error
-    return error.append("host_fallback=True (--host-fallback) runs such parts on the host")
+        return
+    error.append("host_fallback=True (--host-fallback) runs such parts on the host")
 
 
 def _image_shape(stage: Program | HostStage) -> tuple[int, int, int]:

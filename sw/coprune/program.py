@@ -121,7 +121,8 @@ def compile(
         from coprune import hybrid
 
         if not host_fallback:
-            raise hybrid.advise(error, model, calibration) from error.__cause__
+            hybrid.add_advice(error, model, calibration)
+            raise
         return hybrid.compile_hybrid(
             model,
             accelerator,

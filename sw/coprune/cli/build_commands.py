@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -23,7 +23,11 @@ from coprune.cli.options import (
     WeightsFile,
     check_writable,
 )
+from coprune.program import Program
 from coprune_hw.contract import AcceleratorConfig
+
+if TYPE_CHECKING:
+    from coprune.hybrid import HybridProgram
 
 
 @app.command("compile")
@@ -51,6 +55,10 @@ def compile_command(
         bool,
         typer.Option("--int32-output", help="Give the last layer's exact sums instead of int8."),
     ] = False,
+    host_fallback: Annotated[
+        bool,
+        typer.Option("--host-fallback", help="Run what is not supported on the host."),
+    ] = False,
     calibration: CalibrationFile = None,
     observer: Observer = "mse",
     equalize: Equalize = False,
@@ -77,9 +85,13 @@ def compile_command(
             skip_zeros=not dense,
             channel_order=channel_order,
             int32_output=int32_output,
+            host_fallback=host_fallback,
             network=model,
         )
     program.save(output)
+    if not isinstance(program, Program):
+        _show_stages(program, f"{output}: {model} for {accelerator.name}", json=json)
+        return
     described = tables.describe_program(program)
     tables.show(
         f"{output}: {model} for {accelerator.name}, {described['instructions']} instructions, "
@@ -113,6 +125,9 @@ def verilog(
 def info(file: ProgramPath, json: JsonPath = None) -> None:
     """Show a program's manifest, layers and compression."""
     program = coprune.load(file)
+    if not isinstance(program, Program):
+        _show_stages(program, f"{program.network} for {program.config.name}", json=json)
+        return
     described = tables.describe_program(program)
     lines = {name: described[name] for name in ("network", "geometry_hash", "instructions")}
     for name, value in described["geometry"].items():
@@ -125,6 +140,17 @@ def info(file: ProgramPath, json: JsonPath = None) -> None:
     lines["compression"] = _compression(described)
     for name, value in lines.items():
         tables.show(f"{name:>27}: {value}")
+    tables.write_json(json, described)
+
+
+def _show_stages(program: HybridProgram, title: str, *, json: Path | None) -> None:
+    """What `compile` and `info` say of a network that runs partly on the host."""
+    from coprune.cli import stages
+
+    described = stages.describe_program(program)
+    tables.show(f"{title}, {len(program.stages)} stages, {_compression(described)}")
+    for line in stages.summarize(program):
+        tables.show(line)
     tables.write_json(json, described)
 
 

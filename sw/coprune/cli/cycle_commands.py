@@ -6,7 +6,7 @@ import dataclasses
 import re
 from itertools import zip_longest
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
 
@@ -14,7 +14,11 @@ import coprune
 from coprune.cli import tables
 from coprune.cli.app import app
 from coprune.cli.options import JsonPath, ProgramPath, check_writable
+from coprune.program import Program
 from coprune_sim.cycle_model import MemoryModel, Pauses, bound_cycles
+
+if TYPE_CHECKING:
+    from coprune.hybrid import HybridProgram
 
 
 @app.command()
@@ -37,6 +41,9 @@ def cycles(
     allowed = _read_pauses(pauses)
     program = coprune.load(file)
     memory = MemoryModel(latency, latency)
+    if not isinstance(program, Program):
+        _show_stages(program, file, memory=memory, rtl=rtl, allowed=allowed, json=json)
+        return
     table = program.cycles(memory)
     measured = None
     if rtl:
@@ -88,13 +95,14 @@ def report(
     json: JsonPath = None,
 ) -> None:
     """Write a page about a program, or two side by side: cycles, roofline, timeline, memory."""
+    from coprune.cli.stages import load_program
     from coprune.report import Subject, write_report
 
     timelines = measured or []
     if len(timelines) not in (0, len(files)):
         raise ValueError(f"{len(files)} program(s) need as many --measured, not {len(timelines)}")
     subjects = [
-        Subject(coprune.load(file), file.name, timeline)
+        Subject(load_program(file, purpose="a report"), file.name, timeline)
         for file, timeline in zip_longest(files, timelines)
     ]
     memory = MemoryModel(latency_cycles=latency, write_latency_cycles=latency)
@@ -102,6 +110,40 @@ def report(
     cycles = " and ".join(f"{program['total']['cycles']:,}" for program in content["programs"])
     tables.show(f"{output}: {cycles} cycles, {output.stat().st_size:,} bytes")
     tables.write_json(json, content)
+
+
+def _show_stages(
+    program: HybridProgram,
+    file: Path,
+    *,
+    memory: MemoryModel,
+    rtl: bool,
+    allowed: Pauses | None,
+    json: Path | None,
+) -> None:
+    """`cycles` of a network that runs partly on the host."""
+    from coprune.cli import stages
+
+    if allowed is not None:
+        stages.refuse(file, purpose="--pauses")
+    table = program.cycles(memory)
+    described = stages.describe_cycles(table)
+    measured = None
+    if rtl:
+        with tables.progress_console.status(
+            "running the RTL (the first time builds the simulation)"
+        ):
+            measured = [each.measure_cycles(memory.latency_cycles) for each in program.programs]
+        described["rtl"] = [{"layers": layers, "total": total} for layers, total in measured]
+    stages.show_cycles(
+        table,
+        title=f"{program.network} on {program.config.name}, bus of {program.config.bus_bits} "
+        f"bits, latency {memory.latency_cycles}",
+        measured=measured,
+    )
+    tables.write_json(json, described)
+    if measured is not None and sum(total for _, total in measured) != table.total.cycles:
+        raise typer.Exit(1)
 
 
 def _read_pauses(text: str | None) -> Pauses | None:

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from coprune.data import cifar10, fashion_mnist
+from coprune.hybrid import HybridProgram
 from coprune.program import Program
 
 CALIBRATION_BATCH = 64
@@ -38,10 +39,11 @@ class Images:
     origin: str
 
     def accuracy(self, outputs: np.ndarray) -> float | None:
-        """Fraction of images whose label has the largest output; None without labels."""
+        """Fraction of images whose label has the largest output, or is it; None without labels."""
         if self.labels is None:
             return None
-        predictions = outputs.reshape(len(outputs), -1).argmax(axis=1)
+        numbers = outputs.reshape(len(outputs), -1)
+        predictions = numbers[:, 0] if outputs.dtype == np.int64 else numbers.argmax(axis=1)
         return float(np.mean(predictions == self.labels))
 
 
@@ -72,15 +74,18 @@ def find_calibration(
 
 
 def find_images(
-    program: Program, *, count: int | None, folder: Path | None, file: Path | None
+    program: Program | HybridProgram, *, count: int | None, folder: Path | None, file: Path | None
 ) -> Images:
     """The images that a program is to be run on, as `load_images` finds them.
 
     Labels are left out where the program has not an output for each class.
     """
-    shape = program.graph.input.shape
+    shape = program.input_shape
     found = load_images(shape, count=count, folder=folder, file=file)
-    if found.labels is None or math.prod(program.output_shape) == len(DATA_SETS[shape].CLASSES):
+    picks_class = isinstance(program, HybridProgram) and program.picks_class
+    if found.labels is None or picks_class:
+        return found
+    if math.prod(program.output_shape) == len(DATA_SETS[shape].CLASSES):
         return found
     return replace(found, labels=None)
 

@@ -15,6 +15,7 @@ from coprune import atomic_file
 from coprune.cli import tables
 from coprune.cli.app import app
 from coprune.cli.options import DataFolder, InputFile, JsonPath, ProgramPath, check_writable
+from coprune.program import Program
 
 
 @app.command()
@@ -55,7 +56,9 @@ def simulate(
     found = find_images(program, count=images, folder=data, file=inputs)
     begin = time.perf_counter()
     batches = tables.progress(found.inputs.split(SIMULATED_TOGETHER), description="simulating")
-    outputs = np.concatenate([program.simulate(batch, integer=True) for batch in batches])
+    # The classes of largest integers and numbers are the same; the host gives no integers.
+    integer = isinstance(program, Program)
+    outputs = np.concatenate([program.simulate(batch, integer=integer) for batch in batches])
     seconds = time.perf_counter() - begin
     accuracy = found.accuracy(outputs)
     result = {
@@ -123,6 +126,7 @@ def cosim(
     program = coprune.load(file)
     if trace is None and (trace_unit is not None or trace_window is not None):
         raise ValueError("--trace-unit and --trace-window need --trace FILE")
+    from coprune.cli import stages
     from coprune.cli.images import find_images
     from coprune_sim.cosim.waveform import Trace
 
@@ -130,9 +134,14 @@ def cosim(
     if trace is not None:
         traced = Trace(trace_unit, **_read_window(trace_window))
     found = find_images(program, count=images, folder=data, file=inputs)
+    if not isinstance(program, Program):
+        for option, path in (("--timeline", timeline), ("--trace", trace)):
+            if path is not None:
+                stages.refuse(file, purpose=option)
+    options = {} if traced is None else {"trace": traced}
     with tables.progress_console.status("running the RTL (the first time builds the simulation)"):
         result = program.cosim(
-            found.inputs, memory=memory, latency_cycles=latency, stall_seed=stalls, trace=traced
+            found.inputs, memory=memory, latency_cycles=latency, stall_seed=stalls, **options
         )
     total = result.total
     if layers:
@@ -157,7 +166,9 @@ def cosim(
         tables.write_json(timeline, chrome_trace(result.timeline, program.machine))
     if trace is not None:
         atomic_file.write(trace, result.waveform)
-    tables.write_json(json, {"images": images, **tables.describe_result(result)})
+    whole = isinstance(program, Program)
+    described = tables.describe_result(result) if whole else stages.describe_cosim(result)
+    tables.write_json(json, {"images": images, **described})
     if unequal:
         raise typer.Exit(1)
 

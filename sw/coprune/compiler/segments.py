@@ -72,12 +72,13 @@ def divide(exported: ExportedProgram) -> tuple[Segment, ...]:
         last, refusal = network.reach(first)
         if refusal is not None:
             refusals.append(refusal)
-        on_host = last == first or not network.has_matrix(first, last)
+        whole = (first, last) == (0, len(network.cuts) - 1)
+        on_host = last == first or not (whole or network.has_matrix(first, last))
         last = max(last, first + 1)
         begin = parts.pop()[0] if on_host and parts and parts[-1][2] else first
         parts.append((begin, last, on_host))
         first = last
-    if refusals and all(on_host for _, _, on_host in parts):
+    if all(on_host for _, _, on_host in parts):
         raise refusals[0].append(
             "and the host cannot take it alone, as no convolution or matrix product would be left "
             "for the accelerator between tensors that all paths go through"

@@ -36,7 +36,7 @@ def make_functional(exported: ExportedProgram) -> Graph:
     graph = Graph()
     current: dict[Node, Node] = {}
     for node in exported.graph.nodes:
-        copied = graph.node_copy(node, current.__getitem__)
+        copied = _copy(graph, node, current)
         schema = getattr(node.target, "_schema", None)
         if node.op == "call_function" and schema is not None and schema.is_mutable:
             copied.target = _counterpart(node)
@@ -73,9 +73,10 @@ def extract(
     specs = []
     for node in graph.find_nodes(op="placeholder"):
         if node in needed:
-            copies[node] = part.node_copy(node)
+            copies[node] = _copy(part, node, copies)
             specs.append(given[node.name])
     copies[source] = part.placeholder(source.name)
+    copies[source].name = source.name
     copies[source].meta = {"val": source.meta["val"]}
     specs.append(InputSpec(InputKind.USER_INPUT, TensorArgument(source.name), None))
     for node in graph.nodes:
@@ -85,8 +86,15 @@ def extract(
             copies[node] = part.call_function(torch.ops.aten.sym_size.int, (copies[source], 0))
             copies[node].meta = {"val": source.meta["val"].shape[0]}
         else:
-            copies[node] = part.node_copy(node, copies.__getitem__)
+            copies[node] = _copy(part, node, copies)
     return _assemble(exported, part, specs, source=copies[source], result=copies[result])
+
+
+def _copy(graph: Graph, node: Node, copies: dict[Node, Node]) -> Node:
+    """Append a node to another graph, under its name, by which signatures and errors know it."""
+    copied = graph.node_copy(node, copies.__getitem__)
+    copied.name = node.name
+    return copied
 
 
 def _assemble(

@@ -69,6 +69,8 @@ def unpack(data: bytes, *, origin: str | Path) -> HybridProgram:
         stages = tuple(
             _unpack_stage(name, members[name], origin=origin, version=version) for name in names
         )
+        if not any(name.endswith(PROGRAM_SUFFIX) for name in names):
+            raise KeyError("stages")
     except (KeyError, TypeError) as error:
         raise ProgramFileError(
             f"{origin}: the manifest lacks or mistakes {error}; compile it again"

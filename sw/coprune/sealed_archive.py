@@ -92,6 +92,9 @@ def unpack(
 def _read(data: bytes, names: Sequence[str], *, origin: str | Path) -> dict[str, bytes]:
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            # Where the end of an archive is cut off, zipfile finds one that lies within.
+            if archive.getinfo(MANIFEST).header_offset:
+                raise zipfile.BadZipFile(f"{MANIFEST} must come first")
             return {name: archive.read(name) for name in names}
     except Exception as error:
         # zipfile and zlib raise many types where an archive is damaged.

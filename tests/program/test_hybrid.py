@@ -236,7 +236,7 @@ def test_refuses_inputs_that_the_network_does_not_take(hybrids, method, x, error
 def test_names_the_stage_that_gives_infinite_values():
     hybrid = compile_(ChannelsLast)
     # An image of one value has no spread to be divided by.
-    with pytest.raises(ValueError, match="stage 1 on the host gives NaN .* which stage 2 on"):
+    with pytest.raises(ValueError, match=r"stage 1 on the host gives NaN .* which stage 2 on"):
         hybrid.simulate(torch.ones(1, 8, 8, 3))
 
 

@@ -40,8 +40,9 @@ def operators_page() -> str:
         "are computed when the network is compiled.",
         "## Not supported",
         "Another operator, or another use of one, gives one error that names the operator, its "
-        "node in the exported graph, its module and the line of the user's source. For some it "
-        "says what to do:",
+        "node in the exported graph, its module and the line of the user's source. With "
+        "`--host-fallback` the host runs it: see [host_fallback.md](host_fallback.md). For some "
+        "operators the error says what else to do:",
         _table(
             ("operators", "what to do"),
             [(_names(tuple(names)), advice) for advice, names in refused.items()],

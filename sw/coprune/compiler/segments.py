@@ -124,14 +124,13 @@ class _Network:
         return cls(exported, graph, steps, tuple(cuts))
 
     @cached_property
-    def _places(self) -> dict[str, int]:
-        """By a node's name the step at which it is needed first."""
-        places = {step: place for place, step in enumerate(self.steps)}
+    def _places(self) -> dict[str, set[int]]:
+        """By a node's name the steps that need it, or the step that it is."""
+        places = {step: {place} for place, step in enumerate(self.steps)}
         for node in reversed(self.graph.nodes):
             if node not in places:
-                readers = [places[each] for each in node.users if each in places]
-                places[node] = min(readers, default=len(self.steps))
-        return {node.name: place for node, place in places.items()}
+                places[node] = set().union(*(places[each] for each in node.users))
+        return {node.name: needed for node, needed in places.items()}
 
     def reach(self, first: int) -> tuple[int, UnsupportedOperatorError | None]:
         """The last cut that the accelerator gets to from one, and what stops it there."""
@@ -144,8 +143,9 @@ class _Network:
                 break
             except UnsupportedOperatorError as error:
                 refusal = refusal or error
-                before = bisect.bisect_left(self.cuts, self._places[error.node]) - 1
-                last = max(min(before, last - 1), first)
+                begin = self.cuts[first]
+                failed = min(place for place in self._places[error.node] if place > begin)
+                last = min(bisect.bisect_left(self.cuts, failed), last) - 1
         return last, refusal
 
     def has_matrix(self, first: int, last: int) -> bool:

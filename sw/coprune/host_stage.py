@@ -59,6 +59,12 @@ class HostStage:
         return tuple(map(int, self._input.shape[1:]))
 
     @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """`input_shape` as channels, height, width; missing axes have size 1."""
+        channels, *size = self.input_shape
+        return (channels, *[1] * (2 - len(size)), *size)
+
+    @property
     def output_shape(self) -> tuple[int, ...]:
         """Shape of one image's output."""
         return tuple(map(int, self._output.shape[1:]))

@@ -3,22 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
-from torch import nn
-from torch.export import ExportedProgram
 
 from coprune import hybrid_file
-from coprune.compiler.export import export
-from coprune.compiler.exported import UnsupportedOperatorError
-from coprune.compiler.segments import divide
 from coprune.host_stage import HostOperator, HostStage
-from coprune.program import Program, check_images, compile_graph
-from coprune.quantize import quantize
+from coprune.program import Program, check_images
 from coprune.results import (
     CosimResult,
     CycleTable,
@@ -144,7 +137,8 @@ class HybridProgram:
     @property
     def input_shape(self) -> tuple[int, int, int]:
         """Channels, height, width of an image; missing axes have size 1, as in `Program`."""
-        return _image_shape(self.stages[0])
+        first = self.stages[0]
+        return first.image_shape if isinstance(first, HostStage) else first.input_shape
 
     @property
     def output_shape(self) -> tuple[int, ...]:
@@ -269,80 +263,3 @@ class HybridProgram:
                 f"{number + 1} on the accelerator cannot take"
             )
         return images.reshape(len(images), *self.stages[number].graph.input.shape)
-
-
-def compile_hybrid(
-    model: nn.Module | ExportedProgram,
-    accelerator: AcceleratorConfig,
-    *,
-    calibration: Sequence[torch.Tensor],
-    observer: str = "mse",
-    skip_zeros: bool = True,
-    channel_order: bool = False,
-    int32_output: bool = False,
-    network: str,
-) -> HybridProgram:
-    """Compile what the accelerator can run of a network, and leave the rest to the host.
-
-    Parameters are those of `coprune.compile`; `int32_output` is for the last stage on the
-    accelerator. The calibration images pass through the stages in float32, so every stage is
-    calibrated with what the ones before it give in the user's network.
-
-    Raises
-    ------
-    TypeError, ValueError
-        As `coprune.compile` and `coprune.compiler.segments.divide`.
-    """
-    stages: list[Program | HostStage] = []
-    if isinstance(model, nn.Module):
-        model = export(model, image=tuple(calibration[0].shape[1:]), any_batch=True)
-    segments = divide(model)
-    shape = _image_shape(HostStage(segments[0].exported))
-    values = [check_images(batch, shape=shape, what="calibration") for batch in calibration]
-    last_program = max(number for number, each in enumerate(segments, start=1) if not each.on_host)
-    for number, segment in enumerate(segments, start=1):
-        stage = HostStage(segment.exported)
-        if segment.on_host:
-            stages.append(stage)
-        else:
-            graph = quantize(
-                segment.exported,
-                [value.reshape(len(value), *_image_shape(stage)) for value in values],
-                accumulator_bits=accelerator.accumulator_bits,
-                observer=observer,
-                int32_output=int32_output and number == last_program,
-            )
-            stages.append(
-                compile_graph(
-                    graph,
-                    accelerator,
-                    output_shape=stage.output_shape,
-                    skip_zeros=skip_zeros,
-                    channel_order=channel_order,
-                    network=f"{network}, stage {number}",
-                )
-            )
-        if number < len(segments):
-            values = [stage.run(value) for value in values]
-    return HybridProgram(tuple(stages), network)
-
-
-def add_advice(
-    error: UnsupportedOperatorError,
-    model: nn.Module | ExportedProgram,
-    calibration: Sequence[torch.Tensor],
-) -> None:
-    """Let a network's error say that a part can run on the host, where it can."""
-    try:
-        if isinstance(model, nn.Module):
-            model = export(model, image=tuple(calibration[0].shape[1:]))
-        divide(model)
-    except ValueError:
-        return
-    error.append("host_fallback=True (--host-fallback) runs such parts on the host")
-
-
-def _image_shape(stage: Program | HostStage) -> tuple[int, int, int]:
-    """Channels, height, width of a stage's input."""
-    channels, *size = stage.input_shape
-    return (channels, *[1] * (2 - len(size)), *size)

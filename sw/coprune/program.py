@@ -84,7 +84,7 @@ def compile(
     ------
     TypeError, ValueError
         As `coprune.quantize.quantize`; or the network does not fit the accelerator. With
-        `host_fallback`, as `coprune.hybrid.compile_hybrid`; or the network is an ONNX one.
+        `host_fallback`, as `coprune.host_fallback.compile_hybrid`; or the network is an ONNX one.
     """
     from torch import nn
     from torch.export import ExportedProgram
@@ -118,12 +118,12 @@ def compile(
             model, calibration, accumulator_bits=accelerator.accumulator_bits, **options
         )
     except UnsupportedOperatorError as error:
-        from coprune import hybrid
+        from coprune.host_fallback import add_advice, compile_hybrid
 
         if not host_fallback:
-            hybrid.add_advice(error, model, calibration)
+            add_advice(error, model, calibration)
             raise
-        return hybrid.compile_hybrid(
+        return compile_hybrid(
             model,
             accelerator,
             calibration=calibration,

@@ -6,7 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from coprune.compiler.frontend import UnsupportedOperatorError, export
+from coprune.compiler.export import export
+from coprune.compiler.exported import UnsupportedOperatorError
 from coprune.compiler.segments import divide
 from coprune.host_stage import HostStage
 

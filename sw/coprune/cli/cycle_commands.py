@@ -14,6 +14,7 @@ import coprune
 from coprune.cli import tables
 from coprune.cli.app import app
 from coprune.cli.options import JsonPath, ProgramPath, check_writable
+from coprune.cli.programs import load_program, refuse_stages
 from coprune.program import Program
 from coprune_sim.cycle_model import MemoryModel, Pauses, bound_cycles
 
@@ -95,7 +96,6 @@ def report(
     json: JsonPath = None,
 ) -> None:
     """Write a page about a program, or two side by side: cycles, roofline, timeline, memory."""
-    from coprune.cli.stages import load_program
     from coprune.report import Subject, write_report
 
     timelines = measured or []
@@ -125,7 +125,7 @@ def _show_stages(
     from coprune.cli import stages
 
     if allowed is not None:
-        stages.refuse(file, purpose="--pauses")
+        refuse_stages(file, purpose="--pauses")
     table = program.cycles(memory)
     described = stages.describe_cycles(table)
     measured = None

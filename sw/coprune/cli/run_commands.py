@@ -15,6 +15,7 @@ from coprune import atomic_file
 from coprune.cli import tables
 from coprune.cli.app import app
 from coprune.cli.options import DataFolder, InputFile, JsonPath, ProgramPath, check_writable
+from coprune.cli.programs import refuse_stages
 from coprune.program import Program
 
 
@@ -137,7 +138,7 @@ def cosim(
     if not isinstance(program, Program):
         for option, path in (("--timeline", timeline), ("--trace", trace)):
             if path is not None:
-                stages.refuse(file, purpose=option)
+                refuse_stages(file, purpose=option)
     options = {} if traced is None else {"trace": traced}
     with tables.progress_console.status("running the RTL (the first time builds the simulation)"):
         result = program.cosim(

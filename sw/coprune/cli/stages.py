@@ -4,34 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict
-from pathlib import Path
 
-import coprune
 from coprune.cli import tables
 from coprune.hybrid import HostCost, HybridCosimResult, HybridCycles, HybridProgram
-from coprune.program import Program
-
-
-def load_program(file: Path, *, purpose: str) -> Program:
-    """Load a program that runs wholly on the accelerator, as `purpose` needs.
-
-    Raises
-    ------
-    ValueError
-        The network has stages on the host.
-    """
-    program = coprune.load(file)
-    if isinstance(program, HybridProgram):
-        refuse(file, purpose=purpose)
-    return program
-
-
-def refuse(file: Path, *, purpose: str) -> None:
-    """Raise `ValueError`, because a file has stages on the host."""
-    raise ValueError(
-        f"{purpose} needs a program that runs wholly on the accelerator, but {file} has stages on "
-        "the host: info, simulate, cosim and cycles take it"
-    )
 
 
 def show_cycles(

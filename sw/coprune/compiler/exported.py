@@ -156,7 +156,7 @@ def name_of(node: Node) -> str:
 
 
 def source_of(node: Node) -> str:
-    """File, line and text of the user's code that calls an operator, empty where that is unknown."""
+    """File, line and text of the user's code that calls an operator; empty where unknown."""
     frames = re.findall(
         r'File "([^"]+)", line (\d+), in \w+\n\s*(.*)', node.meta.get("stack_trace") or ""
     )

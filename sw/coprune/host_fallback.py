@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import nn
@@ -23,17 +24,18 @@ def compile_hybrid(
     accelerator: AcceleratorConfig,
     *,
     calibration: Sequence[torch.Tensor],
-    observer: str = "mse",
-    skip_zeros: bool = True,
-    channel_order: bool = False,
-    int32_output: bool = False,
+    skip_zeros: bool,
+    channel_order: bool,
+    int32_output: bool,
     network: str,
+    **quantization: Any,
 ) -> HybridProgram:
     """Compile what the accelerator can run of a network, and leave the rest to the host.
 
     Parameters are those of `coprune.compile`; `int32_output` is for the last stage on the
-    accelerator. The calibration images pass through the stages in float32, so every stage is
-    calibrated with what the ones before it give in the user's network.
+    accelerator, and `quantization` are the others of `coprune.quantize.quantize`. The calibration
+    images pass through the stages in float32, so every stage is calibrated with what the ones
+    before it give in the user's network.
 
     Raises
     ------
@@ -56,8 +58,8 @@ def compile_hybrid(
                 segment.exported,
                 [value.reshape(len(value), *stage.image_shape) for value in values],
                 accumulator_bits=accelerator.accumulator_bits,
-                observer=observer,
                 int32_output=int32_output and number == last_program,
+                **quantization,
             )
             stages.append(
                 compile_graph(

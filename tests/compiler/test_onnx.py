@@ -34,6 +34,10 @@ def node(operator, *operands, **attributes):
     return helper.make_node(operator, ["x", *operands], ["y"], **attributes)
 
 
+def node_of(operator, *operands, **attributes):
+    return helper.make_node(operator, operands, ["y"], **attributes)
+
+
 def integers(*values):
     return np.array(values, np.int64)
 
@@ -174,6 +178,143 @@ def test_operator_computes_what_onnx_computes(operation, constants):
         lowered(model)
 
 
+NEWEST = {"opset": 21}
+CURVES = {
+    "sigmoid": (node("Sigmoid"),),
+    "tanh": (node("Tanh"),),
+    "hard swish": (node("HardSwish"),),
+    "gelu": (node("Gelu"),),
+    "gelu by tanh": (node("Gelu", approximate="tanh"),),
+    "mish": (node("Mish"),),
+    "elu": (node("Elu", alpha=0.3),),
+    "selu": (node("Selu"),),
+    "selu of other constants": (node("Selu", alpha=0.5, gamma=2.0),),
+    "celu": (node("Celu", alpha=2.0),),
+    "softplus": (node("Softplus"),),
+    "softsign": (node("Softsign"),),
+    "thresholded relu": (node("ThresholdedRelu", alpha=0.4),),
+    "soft shrinking": (node("Shrink", lambd=0.4, bias=0.4),),
+    "hard shrinking": (node("Shrink", lambd=0.4),),
+    "exp": (node("Exp"),),
+    "erf": (node("Erf"),),
+    "sin": (node("Sin"),),
+    "cos": (node("Cos"),),
+    "atan": (node("Atan"),),
+    "square": (node("Pow", "two"),),
+    "power of two": (helper.make_node("Pow", ["two", "x"], ["y"]),),
+    "logarithm": (helper.make_node("Clip", ["x", "half"], ["c"]), node_of("Log", "c")),
+    "square root": (helper.make_node("Relu", ["x"], ["c"]), node_of("Sqrt", "c")),
+    "reciprocal": (helper.make_node("Clip", ["x", "half"], ["c"]), node_of("Reciprocal", "c")),
+    "inverse root": (
+        helper.make_node("Clip", ["x", "half"], ["c"]),
+        helper.make_node("Pow", ["c", "half"], ["r"]),
+        node_of("Reciprocal", "r"),
+    ),
+    "product with itself": (node("Mul", "x"),),
+    "silu": (helper.make_node("Sigmoid", ["x"], ["s"]), node_of("Mul", "x", "s")),
+    "hard swish as a product": (
+        helper.make_node("HardSigmoid", ["x"], ["h"], alpha=1 / 6),
+        node_of("Mul", "h", "x"),
+    ),
+    "gelu as a product": (
+        helper.make_node("Mul", ["x", "root"], ["a"]),
+        helper.make_node("Erf", ["a"], ["e"]),
+        helper.make_node("Add", ["e", "one"], ["p"]),
+        helper.make_node("Mul", ["x", "p"], ["q"]),
+        node_of("Mul", "q", "half"),
+    ),
+}
+
+
+@pytest.mark.parametrize("nodes", CURVES.values(), ids=list(CURVES))
+def test_function_of_single_numbers_is_one_table(nodes):
+    constants = {
+        "one": np.float32(1),
+        "two": np.float32(2),
+        "half": np.float32(0.5),
+        "root": np.float32(0.5**0.5),
+    }
+    (layer,) = lowered(make_model(nodes, constants, **NEWEST)).layers
+    assert layer.function is not None
+
+
+TRANSPOSED = {
+    "stride 2": {"strides": [2, 2]},
+    "stride 4": {"strides": [4, 4]},
+    "stride 2 with output padding": {"strides": [2, 2], "output_padding": [1, 0]},
+    "pads that differ": {"strides": [2, 2], "pads": [0, 1, 2, 0]},
+    "dilations": {"strides": [2, 2], "dilations": [2, 1], "pads": [1, 1, 1, 1]},
+    "same upper": {"strides": [2, 2], "auto_pad": "SAME_UPPER"},
+    "same lower": {"strides": [2, 2], "auto_pad": "SAME_LOWER"},
+    "valid": {"strides": [2, 2], "auto_pad": "VALID"},
+    "given shape": {"strides": [2, 2], "output_shape": [24, 23]},
+    "groups": {"strides": [2, 2], "group": 3},
+}
+
+
+@pytest.mark.parametrize("options", TRANSPOSED.values(), ids=list(TRANSPOSED))
+def test_transposed_convolution_computes_what_onnxruntime_computes(options):
+    runtime = pytest.importorskip("onnxruntime")
+    constants = {"w": random(3, 2, 3, 3), "b": random(2 * options.get("group", 1), seed=2)}
+    model = make_model([node("ConvTranspose", "w", "b", **options)], constants)
+    network = lower_onnx(model)
+    batch = random(2, *IMAGE, seed=1)
+    (expected,) = runtime.InferenceSession(model.SerializeToString()).run(None, {"x": batch})
+    assert_close(real_values(network.graph, torch.from_numpy(batch)), expected)
+
+
+UPSAMPLING = {
+    "by scales": ({}, [1, 1, 2, 2], None),
+    "by sizes": ({}, None, [2, 3, 48, 48]),
+    "asymmetric with floor": (
+        {"coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"},
+        [1, 1, 4, 4],
+        None,
+    ),
+    "asymmetric by rounding": (
+        {"coordinate_transformation_mode": "asymmetric"},
+        [1, 1, 2, 2],
+        None,
+    ),
+    "pytorch_half_pixel": (
+        {"coordinate_transformation_mode": "pytorch_half_pixel"},
+        [1, 1, 4, 4],
+        None,
+    ),
+    "half_pixel_symmetric": (
+        {"coordinate_transformation_mode": "half_pixel_symmetric"},
+        [1, 1, 2, 2],
+        None,
+    ),
+    "to the size that it has": ({}, [1, 1, 1, 1], None),
+}
+
+
+@pytest.mark.parametrize(("options", "scales", "sizes"), UPSAMPLING.values(), ids=list(UPSAMPLING))
+def test_nearest_resize_repeats_pixels(options, scales, sizes):
+    operands, constants = ["", "s" if scales else ""], {"first": random(3, 3, 1, 1)}
+    if scales:
+        constants["s"] = np.array(scales, np.float32)
+    else:
+        operands.append("z")
+        constants["z"] = integers(*sizes)
+    nodes = [
+        helper.make_node("Conv", ["x", "first"], ["c"]),
+        helper.make_node("Resize", ["c", *operands], ["y"], mode="nearest", **options),
+    ]
+    lowered(make_model(nodes, constants, batch=2, opset=19))
+
+
+@pytest.mark.parametrize("mode", ["DCR", "CRD"])
+@pytest.mark.parametrize("blocksize", [2, 4])
+def test_depth_to_space_takes_channels_in_either_order(mode, blocksize):
+    image = (2 * blocksize**2, 3, 5)
+    model = make_model([node("DepthToSpace", blocksize=blocksize, mode=mode)], image=image)
+    graph = lowered(model, image=image)
+    # By 4 is by 2 twice; the order of channels costs nothing.
+    assert len(graph.layers) == blocksize // 2
+
+
 def test_reductions_over_the_image():
     for operator, opset in (("ReduceMean", 17), ("ReduceMean", 18), ("ReduceMax", 18)):
         if opset < 18:
@@ -279,11 +420,54 @@ def test_batch_of_one_image_may_be_fixed():
 CONVOLUTION = {"w": random(4, 3, 3, 3)}
 REFUSED = {
     "unknown operator": (
-        [helper.make_node("Sin", ["x"], ["y"], name="wave")],
+        [helper.make_node("IsNaN", ["x"], ["n"], name="odd"), node_of("Cast", "n", to=1)],
         {},
-        r"operator Sin \(node 'wave', output 'y'\) is not supported: supported are Conv, ",
+        r"operator IsNaN \(node 'odd', output 'n'\) is not supported: supported are Conv, ",
     ),
-    "smooth activation": ([node("Sigmoid")], {}, r"use hardsigmoid instead.*supported are Conv, "),
+    "bilinear upsampling": (
+        [node("Resize", "", "s", mode="linear")],
+        {"s": np.array([1, 1, 2, 2], np.float32)},
+        "mode must be nearest, not linear: use nearest upsampling by a power of 2",
+    ),
+    "nearest pixels that are not repeated alike": (
+        [node("Resize", "", "s", coordinate_transformation_mode="align_corners")],
+        {"s": np.array([1, 1, 2, 2], np.float32)},
+        "24 of 12 pixels by align_corners with round_prefer_floor must repeat each",
+    ),
+    "cropping while it resizes": (
+        [node("Resize", "r", "s", coordinate_transformation_mode="tf_crop_and_resize")],
+        {
+            "r": np.array([0, 0, 0, 0, 1, 1, 1, 1], np.float32),
+            "s": np.array([1, 1, 2, 2], np.float32),
+        },
+        "coordinate_transformation_mode must be one of half_pixel, .*not tf_crop_and_resize",
+    ),
+    "upsampling by 3": (
+        [node("Resize", "", "s")],
+        {"s": np.array([1, 1, 3, 3], np.float32)},
+        "must become 2, 4, 8 or 16 times as many",
+    ),
+    "transposed convolution of stride 3": (
+        [node("ConvTranspose", "w", strides=[3, 3])],
+        {"w": random(3, 4, 3, 3)},
+        r"strides must be equal and 1, 2 or 4, not \(3, 3\)",
+    ),
+    "shuffle by 3": ([node("DepthToSpace", blocksize=3)], {}, "factor must be 2 or 4, not 3"),
+    "shrinking to something else": (
+        [node("Shrink", lambd=0.5, bias=0.25)],
+        {},
+        "bias must be 0 or lambd, which is 0.5, not 0.25",
+    ),
+    "exponents of channels": (
+        [node("Pow", "e")],
+        {"e": random(3, 1, 1)},
+        r"exponent must be one number, not of shape \[3, 1, 1\]",
+    ),
+    "exponent that is computed": (
+        [helper.make_node("Sin", ["x"], ["e"]), node("Pow", "e")],
+        {},
+        "exponent must be a number, not another activation",
+    ),
     "softmax": ([node("Softmax")], {}, "leave it out at the end of the network"),
     "integer operator": (
         [
@@ -308,7 +492,11 @@ REFUSED = {
         {"c": random(3, 1, 1)},
         "it must divide by a number or a parameter",
     ),
-    "product of activations": ([node("Mul", "x")], {}, "no product of two activations"),
+    "product of activations": (
+        [helper.make_node("Conv", ["x", "w"], ["c"]), node_of("Mul", "x", "c")],
+        {"w": random(3, 3, 1, 1)},
+        "no product of two activations",
+    ),
     "reflecting pad": (
         [node("Pad", "p", mode="reflect")],
         {"p": integers(0, 0, 1, 1, 0, 0, 1, 1)},
@@ -344,7 +532,8 @@ REFUSED = {
 
 @pytest.mark.parametrize(("nodes", "constants", "message"), REFUSED.values(), ids=list(REFUSED))
 def test_unsupported_node_is_refused_with_the_reason(nodes, constants, message):
-    model = make_model(nodes, constants)
+    image = (9, 12, 12) if nodes[0].op_type == "DepthToSpace" else IMAGE
+    model = make_model(nodes, constants, image=image)
     with pytest.raises(UnsupportedNodeError, match=message):
         lower_onnx(model)
 
@@ -652,6 +841,125 @@ def test_rounding_before_a_clamp_or_an_offset_is_left_out(operator):
     graph = quantize(model)
     assert [layer.name for layer in graph.layers] == ["conv"]
     assert_follows_onnx(model, graph)
+
+
+TABULATED = (
+    "Sigmoid",
+    "Tanh",
+    "HardSwish",
+    "Gelu",
+    "Softplus",
+    "Elu",
+    "Selu",
+    "Mish",
+    "Erf",
+    "Exp",
+)
+
+
+def quantized_function(operator, *, multiplied=False):
+    """A function between roundings; `multiplied` with its rounded argument once more."""
+    make = helper.make_node
+    grids = {
+        "s": np.float32(0.03),
+        "z": np.int8(-9),
+        "os": np.float32(0.011),
+        "oz": np.int8(-100),
+        "ps": np.float32(0.027),
+        "pz": np.int8(-88),
+    }
+    last = ["os", "oz"]
+    nodes = [
+        make("QuantizeLinear", ["x", "s", "z"], ["xq"]),
+        make("DequantizeLinear", ["xq", "s", "z"], ["xr"]),
+        make(operator, ["xr"], ["f"]),
+    ]
+    if multiplied:
+        last = ["ps", "pz"]
+        nodes += [
+            make("QuantizeLinear", ["f", "os", "oz"], ["fq"]),
+            make("DequantizeLinear", ["fq", "os", "oz"], ["fr"]),
+            make("Mul", ["fr", "xr"], ["f*x"]),
+        ]
+    nodes += [
+        make("QuantizeLinear", [nodes[-1].output[0], *last], ["yq"]),
+        make("DequantizeLinear", ["yq", *last], ["y"]),
+    ]
+    return make_model(nodes, grids, image=(1, 16, 16), opset=21)
+
+
+@pytest.mark.parametrize("multiplied", [False, True], ids=["alone", "times its argument"])
+@pytest.mark.parametrize("operator", TABULATED)
+def test_function_between_roundings_is_exact_for_every_int8_number(operator, multiplied):
+    model = quantized_function(operator, multiplied=multiplied)
+    graph = quantize(model)
+    (layer,) = graph.layers
+    assert layer.table is not None
+    every = np.arange(-128, 128).reshape(1, 1, 16, 16)
+    batch = (np.float32(0.03) * (every + 9)).astype(np.float32)
+    (expected,) = ReferenceEvaluator(model).run(None, {"x": batch})
+    output = graph.output
+    grid = {"scale": output.scale, "zero": output.zero}
+    actual = reference.run(graph, every.astype(np.int8))
+    assert np.array_equal(actual, np.rint(expected / output.scale).astype(int) + output.zero)
+    assert len(np.unique(actual)) > 30
+    assert_close(arithmetic.dequantize(actual.astype(np.float64), **grid), expected)
+    runtime = pytest.importorskip("onnxruntime")
+    (expected,) = runtime.InferenceSession(model.SerializeToString()).run(None, {"x": batch})
+    assert np.array_equal(actual, np.rint(expected / output.scale).astype(int) + output.zero)
+
+
+def test_silu_of_a_rounded_convolution_is_part_of_its_layer():
+    model = quantized_convolution()
+    make = helper.make_node
+    del model.graph.node[-1]
+    model.graph.node.extend(
+        [
+            make("DequantizeLinear", ["cq", "os", "oz"], ["cr"]),
+            make("Sigmoid", ["cr"], ["g"]),
+            make("QuantizeLinear", ["g", "gs", "gz"], ["gq"]),
+            make("DequantizeLinear", ["gq", "gs", "gz"], ["gr"]),
+            make("Mul", ["cr", "gr"], ["m"]),
+            make("QuantizeLinear", ["m", "ms", "mz"], ["mq"]),
+            make("DequantizeLinear", ["mq", "ms", "mz"], ["y"]),
+        ]
+    )
+    numbers = {"gs": np.float32(1 / 255), "gz": np.int8(-128), "ms": np.float32(0.2)}
+    for name, value in {**numbers, "mz": np.int8(-120)}.items():
+        model.graph.initializer.append(numpy_helper.from_array(np.asarray(value), name))
+    graph = quantize(model)
+    (layer,) = graph.layers
+    assert (layer.name, layer.table_zero) == ("conv", -10)
+    assert (graph.output.scale, graph.output.zero) == (float(np.float32(0.2)), -120)
+    # One step of the convolution, in which float32 rounds differently, is up to two of the result.
+    assert_follows_onnx(model, graph, largest=2)
+
+
+def test_transposed_convolution_keeps_the_weights_of_the_file():
+    make = helper.make_node
+    weight = np.random.default_rng(0).integers(-127, 128, (6, 2, 3, 3)).astype(np.int8)
+    constants = {
+        "s": np.float32(0.05),
+        "z": np.int8(3),
+        "os": np.float32(0.5),
+        "oz": np.int8(-10),
+        "w": weight,
+        "ws": np.array([0.01, 0.02], np.float32),
+    }
+    nodes = [
+        make("QuantizeLinear", ["x", "s", "z"], ["xq"]),
+        make("DequantizeLinear", ["xq", "s", "z"], ["xr"]),
+        make("DequantizeLinear", ["w", "ws"], ["wr"], axis=1),
+        make("ConvTranspose", ["xr", "wr"], ["c"], strides=[2, 2], group=2),
+        make("QuantizeLinear", ["c", "os", "oz"], ["cq"]),
+        make("DequantizeLinear", ["cq", "os", "oz"], ["y"]),
+    ]
+    model = make_model(nodes, constants, image=(6, 5, 5), opset=21)
+    graph = quantize(model)
+    (source,) = graph.layers[0].sources
+    grouped = weight.reshape(2, 3, 2, 3, 3).transpose(0, 2, 1, 3, 4).reshape(4, 3, 3, 3)
+    np.testing.assert_array_equal(source.weight, grouped[:, :, ::-1, ::-1])
+    assert_follows_onnx(model, graph, image=(6, 5, 5))
 
 
 def test_rounding_that_is_an_activation_function_stays():

@@ -105,18 +105,23 @@ def draw_transposed_convolution(draw: st.DrawFn, image: Image) -> Example:
     rank, inputs = len(image.shape), image.shape[0]
     if draw(st.integers(0, 3)) == 0:
         image.shape = (inputs,) + (1,) * (rank - 1)
-    stride = draw(st.integers(1, 3)) if image.shape[1:] == (1,) * (rank - 1) else 1
+    is_pixel = image.shape[1:] == (1,) * (rank - 1)
+    stride = draw(st.integers(1, 4) if is_pixel else st.sampled_from((1, 2, 2, 4)))
     kernel = pair(draw, st.integers(1, 4), rank=rank)
+    dilation = pair(draw, st.sampled_from((1, 1, 2)), rank=rank)
     groups = draw(st.sampled_from((1, inputs)))
     classes = {2: nn.ConvTranspose1d, 3: nn.ConvTranspose2d}
     padding = tuple(draw(st.integers(0, (taps - 1) // 2)) for taps in kernel)
+    further = tuple(draw(st.integers(0, max(stride, step) - 1)) for step in dilation)
     layer = classes[rank](
         inputs,
         groups * draw(st.integers(1, 3)),
         kernel,
         stride=stride,
         padding=padding,
+        output_padding=further,
         groups=groups,
+        dilation=dilation,
     )
     return image.network(lambda m, x: m.layer(x), layer=image.seeded(layer)), image.shape
 
@@ -184,6 +189,51 @@ activation(
     "leaky_relu",
     functions=[F.leaky_relu, lambda x: F.leaky_relu(x, 0.3), lambda x: F.leaky_relu(x, 1.7)],
 )
+activation(
+    *("sigmoid", "tanh", "silu", "hardswish", "gelu", "mish", "elu", "selu", "celu"),
+    *("softplus", "log_sigmoid", "softshrink", "hardshrink", "threshold"),
+    functions=[
+        *(torch.sigmoid, lambda x: (x + 0).sigmoid_(), torch.tanh, lambda x: (x + 0).tanh_()),
+        *(F.silu, lambda x: F.silu(x + 0, inplace=True)),
+        *(F.hardswish, lambda x: F.hardswish(x + 0, inplace=True)),
+        *(F.gelu, lambda x: F.gelu(x, approximate="tanh")),
+        *(F.mish, lambda x: F.mish(x + 0, inplace=True)),
+        *(F.elu, lambda x: F.elu(x, alpha=0.4), lambda x: F.elu(x + 0, inplace=True)),
+        *(F.selu, lambda x: F.selu(x + 0, inplace=True)),
+        *(lambda x: F.celu(x, alpha=0.6), lambda x: F.celu(x + 0, inplace=True)),
+        *(F.softplus, lambda x: F.softplus(x, beta=3.0, threshold=4.0), F.logsigmoid),
+        *(lambda x: F.softshrink(x, 0.3), lambda x: F.hardshrink(x, 0.7)),
+        *(lambda x: F.threshold(x, 0.2, -0.5), lambda x: F.threshold(x + 0, 0.2, 1.0, True)),
+    ],
+)
+activation(
+    *("exp", "erf", "square", "sin", "cos", "atan"),
+    functions=[
+        # What exp gives must be a float32.
+        *(lambda x: torch.exp(0.1 * x), lambda x: (-torch.relu(x)).exp_()),
+        *(torch.erf, lambda x: (x + 0).erf_(), torch.square, lambda x: (x + 0).square_()),
+        *(torch.sin, lambda x: (x + 0).sin_(), torch.cos, lambda x: (x + 0).cos_()),
+        *(torch.atan, lambda x: (x + 0).atan_()),
+    ],
+)
+activation(
+    *("log", "log1p", "sqrt", "rsqrt", "reciprocal"),
+    functions=[
+        *(lambda x: torch.log(F.relu(x) + 0.5), lambda x: (F.relu(x) + 0.5).log_()),
+        *(lambda x: torch.log1p(F.relu(x)), lambda x: F.relu(x).log1p_()),
+        *(lambda x: torch.sqrt(F.relu(x)), lambda x: (F.relu(x) + 1).sqrt_()),
+        *(lambda x: torch.rsqrt(x.clamp(0.1, 3)), lambda x: (F.relu(x) + 0.3).rsqrt_()),
+        *(lambda x: torch.reciprocal(F.relu(x) + 0.7), lambda x: (F.relu(x) + 2).reciprocal_()),
+        lambda x: torch.reciprocal(-F.relu(x) - 0.7),
+    ],
+)
+activation(
+    "pow",
+    functions=[
+        *(lambda x: x**2, lambda x: x**3, lambda x: (F.relu(x) + 0.4) ** -1.5),
+        *(lambda x: F.relu(x) ** 0.7, lambda x: (x + 0).pow_(2), lambda x: 1.1**x),
+    ],
+)
 activation("abs", functions=[torch.abs, lambda x: (x + 0).abs_()])
 activation("neg", functions=[torch.neg, lambda x: -x])
 
@@ -245,6 +295,35 @@ arithmetic("sub", function=lambda a, b: a - b, constants=True, tensors=True)
 arithmetic("mul", function=lambda a, b: a * b, constants=True, tensors=False)
 arithmetic("maximum", function=torch.maximum, constants=False, tensors=True)
 arithmetic("minimum", function=torch.minimum, constants=False, tensors=True)
+
+
+@st.composite
+def products_of_functions(draw: st.DrawFn) -> Example:
+    image = draw(images(ranks=(1, 2, 3), sizes=st.integers(1, 6)))
+    function = draw(
+        st.sampled_from(
+            (
+                lambda x: x * torch.sigmoid(x),
+                lambda x: torch.tanh(F.softplus(x)) * x,
+                lambda x: x * torch.sigmoid(1.7 * x),
+                lambda x: x * F.relu6(x + 3) / 6,
+                lambda x: (F.relu6(x + 3) / 6) * x,
+                lambda x: x * F.hardsigmoid(x),
+                lambda x: 0.5 * x * (1 + torch.erf(x * 0.5**0.5)),
+                lambda x: torch.sigmoid(x) * torch.tanh(x),
+                lambda x: x * x,
+                lambda x: x * (0.5 * x - 1),
+                lambda x: (x + 0).mul_(torch.sigmoid(x + 0)),
+                # The product's argument is read again.
+                lambda x: x + x * torch.sigmoid(x),
+                lambda x: x[:, :1] * torch.sigmoid(x[:, :1]),
+            )
+        )
+    )
+    return image.network(lambda m, x: function(x)), image.shape
+
+
+MATRIX["mul",] |= products_of_functions()
 
 
 @operators("rsub")
@@ -479,6 +558,41 @@ def concatenate(draw: st.DrawFn) -> Example:
         ),
         image.shape,
     )
+
+
+@operators("upsample_nearest2d", "upsample_nearest1d")
+def upsample(draw: st.DrawFn) -> Example:
+    rank = draw(st.sampled_from((2, 3)))
+    factor = draw(st.sampled_from((2, 2, 4, 8) if rank == 3 else (2, 4, 16)))
+    image = draw(images(ranks=(rank,), sizes=st.integers(1, 16 // factor)))
+    function = draw(
+        st.sampled_from(
+            (
+                lambda x: F.interpolate(x, scale_factor=factor),
+                lambda x: F.interpolate(x, size=[factor * size for size in x.shape[2:]]),
+                lambda x: torch.relu(nn.Upsample(scale_factor=factor)(x)),
+            )
+        )
+    )
+    return image.network(lambda m, x: function(x)), image.shape
+
+
+@operators("pixel_shuffle")
+def depth_to_space(draw: st.DrawFn) -> Example:
+    factor = draw(st.sampled_from((2, 2, 4)))
+    channels = st.integers(1, 3).map(lambda outputs: outputs * factor**2)
+    image = draw(images(channels=channels, sizes=st.integers(1, 12 // factor)))
+    order = torch.randperm(image.shape[0], generator=image.generator).tolist()
+    function = draw(
+        st.sampled_from(
+            (
+                lambda x: F.pixel_shuffle(x, factor),
+                lambda x: F.pixel_shuffle(x[:, order], factor),
+                lambda x: F.pixel_shuffle(F.pad(x, (0, 1, 2, 0)), factor),
+            )
+        )
+    )
+    return image.network(lambda m, x: function(x)), image.shape
 
 
 @operators("pixel_unshuffle")

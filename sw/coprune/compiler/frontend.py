@@ -31,8 +31,10 @@ from coprune.compiler.expressions import (
     unique_name,
 )
 from coprune.compiler.float_graph import FloatGraph, FloatSource, FloatTensor
+from coprune.compiler.fusion import join_functions
 from coprune.compiler.operators import ADVICE, LOWERINGS, Call
-from coprune.compiler.operators.curves import lower_curve
+from coprune.compiler.operators.curves import lower_curve, lower_power
+from coprune.compiler.operators.elementwise import lower_multiply
 from coprune.compiler.roundings import Joining, Roundings, text
 from coprune.compiler.scheme import Scheme
 
@@ -136,7 +138,9 @@ class _Lowering:
         graph = self._finish()
         self._roundings.settle(graph)
         scheme = replace(self._roundings.scheme, weight_scales=self._given.of(graph))
-        return LoweredNetwork(graph, scheme, self._tensors(), self._weights)
+        graph, names = join_functions(graph)
+        tensors = {node: names.get(name, name) for node, name in self._tensors().items()}
+        return LoweredNetwork(graph, scheme.renamed(names), tensors, self._weights)
 
     def _lower(self, node: Node) -> None:
         operation = operation_of(node)
@@ -232,8 +236,11 @@ class _Lowering:
             return None
         (reader,) = found
         operation, operands = operation_of(reader), reader.all_input_nodes
-        if LOWERINGS.get(operation) is lower_curve:
+        if LOWERINGS.get(operation) in (lower_curve, lower_power):
             return Joining.TABULATES
+        if LOWERINGS.get(operation) is lower_multiply and len(operands) == 2:
+            constant = any(each in self._exported.parameters for each in operands)
+            return None if constant else Joining.MULTIPLIES
         if operation in _CLAMPING:
             return Joining.CLAMPS
         if operation not in _ADDING:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from enum import Enum
 
 from coprune.compiler.expressions import Expression, GraphBuilder, Sum, UnsupportedError
-from coprune.compiler.float_graph import FloatGraph, FloatSource
+from coprune.compiler.float_graph import FloatGraph, FloatSource, Function
 from coprune.compiler.scheme import Scheme
 
 ACTIVATIONS = {"int8": 0, "uint8": 128}
@@ -18,6 +18,7 @@ class Joining(Enum):
     ADDS = "adds it to another activation"
     CLAMPS = "clamps it, or adds a constant"
     TABULATES = "takes a function of it, for whose table the hardware rounds it as well"
+    MULTIPLIES = "multiplies it with what it may be a function of, which makes one function of both"
 
 
 class Roundings:
@@ -72,6 +73,8 @@ class Roundings:
             if joining is Joining.TABULATES and value.function is None:
                 self._arguments[value.sources] = grid
                 return value
+            if joining is Joining.MULTIPLIES:
+                return value.tabulated(_rounding(grid))
             one_sided = grid[1] in (-128, 127)
             if joining in (Joining.ADDS, Joining.CLAMPS) and value.linear and not one_sided:
                 if joining is Joining.CLAMPS:
@@ -141,6 +144,15 @@ def check_grid(
             f"the scale of tensor {tensor!r} must be positive and finite, not {scale}"
         )
     return scale, zero - ACTIVATIONS[kind]
+
+
+def _rounding(grid: tuple[float, int]) -> Function:
+    """What rounding to a grid does to a number."""
+    scale, zero = grid
+    return Function(
+        "rounding",
+        lambda values: scale * (((values / scale).round() + zero).clamp(-128, 127) - zero),
+    )
 
 
 def text(grid: tuple[float, int]) -> str:

@@ -30,6 +30,11 @@ class Scheme:
     source_grids: dict[str, tuple[float, int]] = field(default_factory=dict)
     weight_scales: dict[str, np.ndarray] = field(default_factory=dict)
 
+    def renamed(self, names: dict[str, str]) -> Scheme:
+        """Return the scheme with other names for some tensors and arguments."""
+        grids = {names.get(name, name): grid for name, grid in self.grids.items()}
+        return replace(self, grids=grids)
+
 
 NOTHING_GIVEN = Scheme()
 """All grids and weight scales are to be chosen."""

@@ -78,8 +78,12 @@ def separate_unlike_sources(
         )
         renamed[layer.output.name] = summed.output
         layers += [alone, summed]
-        if layer.name in scheme.grids:
-            given[rest] = given.pop(layer.name)
+        for before, after in (
+            (layer.output.name, summed.output.name),
+            (layer.requantized, summed.requantized),
+        ):
+            if before in given:
+                given[after] = given.pop(before)
         if source.name in scheme.source_grids:
             given[name] = scheme.source_grids[source.name]
     if len(layers) == len(graph.layers):
@@ -117,7 +121,8 @@ def _unlike_source(
         ]
         worst = int(np.argmax(needed))
     # Where the sum's grid is given, so must be that of the new tensor.
-    given = layer.name not in scheme.grids or layer.sources[worst].name in scheme.source_grids
+    is_free = layer.requantized not in scheme.grids
+    given = is_free or layer.sources[worst].name in scheme.source_grids
     return worst if given else None
 
 

@@ -104,7 +104,7 @@ class OnnxCall:
             value = self.attribute(attribute)
         return None if value is None else [int(each) for each in np.reshape(value, -1)]
 
-    def weight(self, index: int, *, outputs_axis: int) -> torch.Tensor:
+    def weight(self, index: int, *, outputs_axis: int, groups: int = 1) -> torch.Tensor:
         """Return weights, and note what one of their steps stands for if the file quantizes them.
 
         Parameters
@@ -112,6 +112,8 @@ class OnnxCall:
         index : int
         outputs_axis : int
             The axis of output channels.
+        groups : int
+            Groups of output channels that have the indices of this axis in common.
         """
         weight = self.parameter(index)
         operand = self._operand(index)
@@ -122,7 +124,8 @@ class OnnxCall:
                     f"weights {operand.name!r} have a scale for each index of axis "
                     f"{operand.axis}, but it must be the output channels' axis {outputs_axis}"
                 )
-            self.scheme.weight_scales[self.name] = np.broadcast_to(operand.scale, (outputs,))
+            scales = np.tile(np.broadcast_to(operand.scale, (outputs,)), groups)
+            self.scheme.weight_scales[self.name] = scales
         return weight
 
     def lower(

@@ -16,6 +16,7 @@ from coprune.compiler.expressions import (
     View,
 )
 from coprune.compiler.float_graph import FloatGraph, FloatTensor
+from coprune.compiler.fusion import join_functions
 from coprune.compiler.roundings import Joining, Roundings, check_grid, text
 from coprune.compiler.scheme import Scheme
 
@@ -122,7 +123,9 @@ class _Lowering:
             if graph.layers and graph.layers[-1].output == stored.tensor:
                 self._roundings.settle(graph)
                 shape = self._graph.shape(output)[1:]
-                return OnnxNetwork(name, graph, self._roundings.scheme, shape)
+                graph, names = join_functions(graph)
+                scheme = self._roundings.scheme.renamed(names)
+                return OnnxNetwork(name, graph, scheme, shape)
         raise ValueError("the network's output must be computed from its input")
 
     def _lower(self, node: OnnxNode) -> None:
@@ -195,16 +198,18 @@ class _Lowering:
         self._requantizable.add(output)
 
     def _joining(self, quantized: str) -> Joining | None:
-        """What the only node that reads a rounded value does, if it adds it or clamps it."""
+        """What the only node that reads a rounded value does, if it joins the layer before."""
         roundings = self._graph.readers(quantized)
         readers = [each for node in roundings for each in self._graph.readers(node.outputs[0])]
         outputs = {quantized, *(node.outputs[0] for node in roundings)}
         if len(readers) != 1 or self._graph.output in outputs:
             return None
         (reader,) = readers
+        constant = any(name in self._graph.constants for name in reader.inputs)
+        if reader.operator == "Mul" and not constant:
+            return Joining.MULTIPLIES
         if reader.operator not in _JOINING:
             return None
-        constant = any(name in self._graph.constants for name in reader.inputs)
         adds = reader.operator in _ADDING and not constant
         return Joining.ADDS if adds else Joining.CLAMPS
 

@@ -12,7 +12,9 @@ from coprune.compiler.expressions import Expression, UnsupportedError
 from coprune.compiler.operators import ADVICE
 
 from .call import OnnxCall
+from .curves import CURVES
 from .graph import FLOATS
+from .upsampling import map_depth_to_space, map_resize
 from .window import Window, from_last_axis, pad_unevenly
 
 _ENDLESS = 2**31 - 1
@@ -39,17 +41,16 @@ def map_convolution(call: OnnxCall) -> Expression:
 
 
 def map_transposed_convolution(call: OnnxCall) -> Expression:
-    """ConvTranspose along one or two axes, with pads that are the same on both sides."""
-    weight = call.parameter(1)
-    window = Window.of(call, kernel=weight.shape[2:])
-    if not window.even or call.attribute("auto_pad", "NOTSET") != "NOTSET":
-        raise UnsupportedError("pads must be given, and be the same on both sides")
+    """ConvTranspose along one or two axes; what its pads cut off at the end is in its shape."""
+    groups = call.attribute("group", 1)
+    weight = call.weight(1, outputs_axis=1, groups=groups)
+    window = Window.of_transposed(call, kernel=weight.shape[2:])
     return call.lower(
         f"conv_transpose{len(window.kernel)}d",
         input=call.expression(0),
         weight=weight,
         bias=call.optional_parameter(2),
-        groups=call.attribute("group", 1),
+        groups=groups,
         stride=window.stride,
         padding=window.before,
         dilation=window.dilation,
@@ -328,6 +329,7 @@ MAPPINGS: dict[str, Mapping] = {
     "HardSigmoid": map_hard_sigmoid,
     "Abs": map_unary("abs"),
     "Neg": map_unary("neg"),
+    **CURVES,
     "Max": map_extreme("maximum", "min"),
     "Min": map_extreme("minimum", "max"),
     "Add": map_arithmetic("add"),
@@ -352,6 +354,8 @@ MAPPINGS: dict[str, Mapping] = {
     "Reshape": map_unary("reshape"),
     "Squeeze": map_unary("reshape"),
     "Unsqueeze": map_unary("reshape"),
+    "Resize": map_resize,
+    "DepthToSpace": map_depth_to_space,
     "Dropout": map_dropout,
     "Cast": map_cast,
     "CastLike": map_unchanged,
@@ -364,11 +368,8 @@ _ADVICE = {
         ("QLinearConv", "QLinearMatMul", "ConvInteger", "MatMulInteger", "DynamicQuantizeLinear"),
         _UNQUANTIZED,
     ),
-    "Sigmoid": ADVICE["sigmoid"],
-    "Tanh": ADVICE["tanh"],
-    **dict.fromkeys(("HardSwish", "Gelu", "Elu", "Mish", "Softplus"), ADVICE["gelu"]),
     **dict.fromkeys(("Softmax", "LogSoftmax", "ArgMax", "TopK"), ADVICE["softmax"]),
-    **dict.fromkeys(("Resize", "Upsample", "DepthToSpace"), ADVICE["interpolate"]),
+    **dict.fromkeys(("Upsample", "GridSample"), ADVICE["interpolate"]),
     **dict.fromkeys(
         ("LayerNormalization", "GroupNormalization", "InstanceNormalization"),
         ADVICE["layer_norm"],

@@ -9,9 +9,9 @@ from dataclasses import replace
 import torch
 
 from coprune.compiler.expressions import Expression, GraphBuilder, Sum, UnsupportedError, View
-from coprune.compiler.float_graph import JOINS, FloatSource
+from coprune.compiler.float_graph import JOINS, FloatSource, Function
 from coprune.compiler.operators.call import Call, Layout
-from coprune.compiler.operators.curves import multiply_by_function
+from coprune.compiler.operators.curves import multiply_functions
 from coprune.compiler.operators.windows import Naming
 from coprune_sim.reference import window_padding
 
@@ -34,11 +34,9 @@ def lower_reverse_subtract(call: Call) -> Expression:
 def lower_multiply(call: Call) -> Expression:
     """mul by a number or by a parameter of one value per channel; x * f(x) takes a table."""
     if all(isinstance(call[name], View | Sum) for name in ("self", "other")):
-        values = call["self"], call["other"]
-        for value, other in (values, values[::-1]):
-            product = multiply_by_function(call, value, other)
-            if product is not None:
-                return product
+        product = multiply_functions(call, call["self"], call["other"])
+        if product is not None:
+            return product
         raise UnsupportedError(
             "one of its operands must be a number, a parameter or a function of the other one: the "
             "accelerator has no product of two activations"
@@ -174,12 +172,27 @@ def _combine(call: Call, *, factors: tuple[float, float]) -> Expression:
 def _scaled(
     call: Call, value: Expression, factor: torch.Tensor, offset: torch.Tensor
 ) -> Expression:
+    if isinstance(value, Sum) and not value.linear and not value.maximum:
+        joined = _scaled_alike(value, factor, offset)
+        if joined is not None:
+            return joined
     if not isinstance(value, Sum) or not value.linear:
         if isinstance(value, Sum):
             value = call.builder.store(value, name=call.name)
         value = call.builder.copy(value, name=call.name)
         value = replace(value, operation=call.operation.rstrip("_"))
     return value.scaled(factor, offset=offset)
+
+
+def _scaled_alike(value: Sum, factor: torch.Tensor, offset: torch.Tensor) -> Sum | None:
+    """What is clamped or a function, scaled alike in all channels; None where they differ."""
+    slope, shift = float(factor[0]), float(offset[0])
+    if not bool((factor == slope).all()) or not bool((offset == shift).all()) or slope == 0:
+        return None
+    if value.function is not None:
+        return value.tabulated(Function("line", lambda values: slope * values + shift))
+    low, high = sorted((slope * value.low + shift, slope * value.high + shift))
+    return replace(value.scaled(factor, offset=offset), low=low, high=high)
 
 
 def _operand_and_constant(call: Call) -> tuple[str, str]:

@@ -37,7 +37,7 @@ def lower_depth_to_space(call: Call) -> Expression:
     factor = call["upscale_factor"]
     if factor not in (2, 4):
         raise UnsupportedError(f"its factor must be 2 or 4, not {factor}")
-    view = call.builder.store(call.expression("self"), name=f"{call.name}.input")
+    view = call.stored("self")
     if factor == 2:
         return _shuffle(view, call=call)
     # By 2 twice: first the rows and columns that lie further apart.
@@ -45,7 +45,7 @@ def lower_depth_to_space(call: Call) -> Expression:
     places = torch.arange(view.shape[0]).reshape(channels, 2, 2, 2, 2)
     places = places.permute(0, 2, 4, 1, 3).flatten().tolist()
     ordered = replace(view, channels=tuple(view.channels[place] for place in places))
-    half = _shuffle(call.builder.store(ordered, name=f"{call.name}.input"), call=call)
+    half = _shuffle(ordered, call=call)
     return _shuffle(call.builder.store(half, name=f"{call.name}.half"), call=call)
 
 
@@ -67,13 +67,18 @@ def _double(view: View, *, size: tuple[int, int], call: Call) -> Sum:
 
 def _shuffle(view: View, *, call: Call) -> Sum:
     """An image of twice the rows and columns, whose 2 x 2 pixels are four channels."""
-    inputs, height, width = view.shape
-    outputs = inputs // 4
-    weight = torch.eye(inputs, dtype=torch.float64).reshape(outputs, 2, 2, inputs)
-    weight = weight.permute(0, 3, 1, 2).flip(2, 3).contiguous()
+    if not (replace(view, channels=View.of(view.tensor).channels).contiguous and not view.padded):
+        view = call.builder.store(view, name=f"{call.name}.input")
+    _, height, width = view.shape
+    inputs, outputs = view.tensor.channels, len(view.channels) // 4
+    chosen = torch.zeros(len(view.channels), inputs, dtype=torch.float64)
+    for place, channel in enumerate(view.channels):
+        if channel is not None:
+            chosen[place, channel] = 1.0
+    weight = chosen.reshape(outputs, 2, 2, inputs).permute(0, 3, 1, 2).flip(2, 3)
     return convolve(
-        view,
-        weight,
+        View.of(view.tensor),
+        weight.contiguous(),
         naming=Naming(call.name, "copy"),
         builder=call.builder,
         size=(2 * height, 2 * width),

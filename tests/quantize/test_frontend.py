@@ -234,6 +234,97 @@ def test_concatenation_places_channels_side_by_side():
     assert graph.layers[-1].output.channels == 6
 
 
+FUNCTIONS = {
+    "sigmoid": lambda m, x: torch.sigmoid(m.conv(x)),
+    "gelu": lambda m, x: F.gelu(m.conv(x)),
+    "function of a clamp": lambda m, x: torch.sqrt(F.relu(m.conv(x))),
+    "function of a function": lambda m, x: torch.tanh(F.softplus(m.conv(x))),
+    "clamped function": lambda m, x: torch.exp(m.conv(x)).clamp(max=2.0),
+    "function scaled alike": lambda m, x: 1 - 2 * torch.sigmoid(m.conv(x)),
+    "swish": lambda m, x: (y := m.conv(x)) * torch.sigmoid(1.5 * y),
+    "hard swish": lambda m, x: (y := m.conv(x)) * F.relu6(y + 3) / 6,
+    "gelu spelled out": lambda m, x: 0.5 * (y := m.conv(x)) * (1 + torch.erf(y * 0.5**0.5)),
+    "square": lambda m, x: (y := m.conv(x)) * y,
+}
+
+
+@pytest.mark.parametrize("function", FUNCTIONS.values(), ids=list(FUNCTIONS))
+def test_function_of_single_numbers_is_part_of_the_layer_before_it(function):
+    (layer,) = lowered(network(function, conv=convolution(3, 4))).layers
+    assert layer.name == "conv"
+    assert layer.function is not None
+
+
+def test_function_of_what_is_read_again_has_a_layer():
+    graph = lowered(network(lambda m, x: (y := m.conv(x)) + F.silu(y), conv=convolution(3, 4)))
+    assert names(graph) == ["conv", "silu", "add"]
+    assert [layer.function is None for layer in graph.layers] == [True, False, True]
+
+
+def test_function_of_one_convolution_that_joins_another_sum_is_stored_first():
+    model = network(
+        lambda m, x: m.a(x) + (y := m.b(x)) * torch.sigmoid(y),
+        a=convolution(3, 4),
+        b=convolution(3, 4),
+    )
+    graph = lowered(model)
+    assert names(graph) == ["b", "a"]
+    assert graph.layers[0].function is not None
+    assert len(graph.layers[1].sources) == 2
+
+
+def test_function_scaled_differently_from_channel_to_channel_takes_another_layer():
+    model = network(lambda m, x: torch.sigmoid(m.conv(x)) * m.scale, conv=convolution(3, 4))
+    model.scale = nn.Parameter(torch.rand(4, 1, 1))
+    assert names(lowered(model)) == ["conv", "mul"]
+
+
+@pytest.mark.parametrize("factor", [0.25, -0.25])
+def test_clamp_scaled_alike_stays_a_clamp(factor):
+    graph = lowered(network(lambda m, x: F.relu6(m.conv(x)) * factor, conv=convolution(3, 4)))
+    (layer,) = graph.layers
+    assert (layer.low, layer.high) == (min(0.0, 6 * factor), max(0.0, 6 * factor))
+    assert layer.function is None
+
+
+UNLIKE = {
+    "another image": lambda m, x: x * torch.sigmoid(m.conv(x)),
+    "other pixels": lambda m, x: x[:, :, 1:] * torch.sigmoid(x[:, :, :-1]),
+    "other channels": lambda m, x: x * torch.sigmoid(x[:, [2, 0, 1]]),
+    "another factor in every channel": lambda m, x: x * torch.sigmoid(x * m.scale),
+    "another offset in every channel": lambda m, x: x * torch.sigmoid(x + m.scale),
+    "an average around": lambda m, x: x * torch.sigmoid(F.avg_pool2d(x, 3, 1, 1)),
+    "a maximum around": lambda m, x: x * F.max_pool2d(x, 3, 1, 1),
+    "a function of a sum": lambda m, x: x * torch.sigmoid(x + m.conv(x)),
+}
+
+
+@pytest.mark.parametrize("function", UNLIKE.values(), ids=list(UNLIKE))
+def test_product_with_a_function_of_something_else_is_refused(function):
+    model = network(function, conv=convolution(3, 3))
+    model.scale = nn.Parameter(torch.tensor([0.5, 1.0, 2.0]).reshape(3, 1, 1))
+    with pytest.raises(UnsupportedOperatorError, match="no product of two activations"):
+        lower(export(model, image=IMAGE))
+
+
+def test_decoder_reads_dilated_images():
+    model = network(
+        lambda m, x: F.pixel_shuffle(F.interpolate(m.up(m.conv(x)), scale_factor=4), 2),
+        conv=convolution(3, 4),
+        up=nn.ConvTranspose2d(4, 8, 2, stride=2),
+    )
+    graph = lowered(model)
+    assert names(graph) == [
+        "conv",
+        "up",
+        "upsample_nearest2d",
+        "upsample_nearest2d_1",
+        "pixel_shuffle",
+    ]
+    dilations = [layer.sources[0].input_dilation for layer in graph.layers]
+    assert dilations == [1, 2, 2, 2, 2]
+
+
 def test_layer_names_are_unique_when_a_module_is_used_twice():
     graph = lowered(network(lambda m, x: m.conv(F.relu(m.conv(x))), conv=convolution(3, 3)))
     assert names(graph) == ["conv", "conv_1"]
@@ -252,25 +343,25 @@ def test_program_with_a_dynamic_batch_is_taken_as_it_is():
     assert names(lower(exported)) == ["conv", "linear"]
 
 
-class Sigmoid(nn.Module):
+class Cumulative(nn.Module):
     def __init__(self):
         super().__init__()
         self.conv = convolution(3, 4)
 
     def forward(self, x):
-        return torch.sigmoid(self.conv(x))
+        return torch.cumsum(self.conv(x), 2)
 
 
 def test_unknown_operator_is_refused_with_node_operator_and_line():
     with pytest.raises(UnsupportedOperatorError) as error:
-        lower(export(Sigmoid().eval(), image=IMAGE))
+        lower(export(Cumulative().eval(), image=IMAGE))
     message = str(error.value)
-    assert "aten.sigmoid.default" in message
-    assert "'sigmoid'" in message
+    assert "aten.cumsum.default" in message
+    assert "'cumsum'" in message
     assert "test_frontend.py" in message
-    assert "return torch.sigmoid(self.conv(x))" in message
+    assert "return torch.cumsum(self.conv(x), 2)" in message
     assert "supported are conv2d, conv1d, linear" in message
-    assert (error.value.operator, error.value.node) == ("aten.sigmoid.default", "sigmoid")
+    assert (error.value.operator, error.value.node) == ("aten.cumsum.default", "cumsum")
 
 
 def test_overwriting_a_view_that_is_read_again_is_refused():

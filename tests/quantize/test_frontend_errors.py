@@ -30,7 +30,7 @@ class SqueezeExcite(nn.Module):
 class Decoder(nn.Module):
     def __init__(self):
         super().__init__()
-        self.up = nn.ConvTranspose2d(4, 2, 2, stride=2)
+        self.up = nn.ConvTranspose2d(4, 2, 3, stride=3)
 
     def forward(self, x):
         return self.up(x)
@@ -47,13 +47,46 @@ class Classifier(nn.Module):
         return x.mean((2, 3)).argmax(1)
 
 
-class Smooth(nn.Module):
+class Recurrent(nn.Module):
     def __init__(self):
         super().__init__()
-        self.act = nn.SiLU()
+        self.lstm = nn.LSTM(12, 5, batch_first=True)
 
     def forward(self, x):
-        return self.act(x)
+        return self.lstm(x.flatten(1, 2))[0]
+
+
+class Gated(nn.Module):
+    def forward(self, x):
+        return F.glu(x, dim=1)
+
+
+class Transformer(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.norm = nn.LayerNorm([4, 12, 12])
+
+    def forward(self, x):
+        return self.norm(x)
+
+
+class Ratio(nn.Module):
+    def forward(self, x):
+        return x / (1 + x.abs())
+
+
+class Exponents(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.exponents = nn.Parameter(torch.ones(4, 1, 1))
+
+    def forward(self, x):
+        return torch.relu(x) ** self.exponents
+
+
+class Shuffled(nn.Module):
+    def forward(self, x):
+        return F.pixel_shuffle(torch.cat([x, x, x[:, :1]], 1), 3)
 
 
 class Normalized(nn.Module):
@@ -67,7 +100,12 @@ class Normalized(nn.Module):
 
 class Upsampled(nn.Module):
     def forward(self, x):
-        return F.interpolate(x, scale_factor=2.0)
+        return F.interpolate(x, scale_factor=2.0, mode="bilinear")
+
+
+class Tripled(nn.Module):
+    def forward(self, x):
+        return F.interpolate(x, scale_factor=3.0)
 
 
 class Anisotropic(nn.Module):
@@ -118,10 +156,16 @@ class Whole(nn.Module):
 NETWORKS = {
     Head: ("softmax", "torch.softmax(", "leave it out at the end of the network"),
     Classifier: ("argmax", ".argmax(1)", "compute it on the host"),
-    Smooth: ("silu", "self.act(x)", "use relu, relu6 or leaky_relu instead"),
+    Recurrent: ("lstm", "self.lstm(", "supported are conv2d"),
+    Gated: ("glu", "F.glu(", "supported are conv2d"),
+    Transformer: ("layer_norm", "self.norm(x)", "use batch_norm"),
+    Ratio: ("div", "x / (1 + x.abs())", "it must divide by a number or a parameter"),
+    Exponents: ("pow", "** self.exponents", "exponent must be one number, not of shape [4, 1, 1]"),
+    Shuffled: ("pixel_shuffle", "F.pixel_shuffle(", "factor must be 2 or 4, not 3"),
     SqueezeExcite: ("mul", "x * F.hardsigmoid(", "no product of two activations"),
-    Decoder: ("conv_transpose2d", "self.up(x)", "stride must be 1, not"),
-    Upsampled: ("upsample_nearest2d", "F.interpolate(", "no layer writes between pixels"),
+    Decoder: ("conv_transpose2d", "self.up(x)", "strides must be equal and 1, 2 or 4, not [3, 3]"),
+    Upsampled: ("upsample_bilinear2d", "F.interpolate(", "use nearest upsampling by a power of 2"),
+    Tripled: ("upsample_nearest2d", "F.interpolate(", "must become 2, 4, 8 or 16 times as many"),
     Attention: ("transpose", ".transpose(1, 2)", "axes must be channels, rows and columns"),
     Normalized: ("group_norm", "self.norm(x)", "use batch_norm"),
     Anisotropic: ("max_pool2d", "F.max_pool2d(", "strides must be equal powers of 2, not"),
@@ -151,7 +195,7 @@ def test_the_error_names_operator_node_module_line_and_reason(piece):
 
 def test_an_unknown_operator_is_refused_with_all_that_are_supported():
     with pytest.raises(UnsupportedOperatorError) as caught:
-        lower(export(Whole(Smooth).eval(), image=IMAGE))
+        lower(export(Whole(Gated).eval(), image=IMAGE))
     assert f"supported are {', '.join(caught.value.supported)}" in str(caught.value)
 
 
@@ -160,6 +204,7 @@ class Function(nn.Module):
         super().__init__()
         self.function = function
         self.weight = nn.Parameter(torch.ones(2, 4, 3, 3))
+        self.taps = nn.Parameter(torch.ones(4, 2, 3, 3))
 
     def forward(self, x):
         return self.function(self, x)
@@ -169,6 +214,10 @@ class Function(nn.Module):
     ("function", "reason"),
     [
         (lambda m, x: F.pad(x, (1, 1), value=2.0), "pad with the constant 0"),
+        (lambda m, x: x**x, "exponent must be a number, not another activation"),
+        (lambda m, x: F.interpolate(x, size=(24, 12)), "must become 2, 4, 8 or 16 times"),
+        (lambda m, x: F.interpolate(x, size=(18, 18)), "must become 2, 4, 8 or 16 times"),
+        (lambda m, x: F.conv_transpose2d(x, m.taps, stride=(2, 4)), "strides must be equal"),
         (lambda m, x: F.pad(x, (-1, 1)), "pad, not crop"),
         (lambda m, x: x + x.mean((2, 3), keepdim=True), "must have the same shape"),
         (lambda m, x: x / x, "divide by a number or a parameter"),

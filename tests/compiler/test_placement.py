@@ -5,12 +5,16 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from coprune.compiler.phases import split_phases
 from coprune.compiler.placement import peak_words, place_tensors
 from coprune.compiler.streams import build_streams
 from coprune.compiler.strides import read_strides, simplify_strides, unify_strides
 from coprune_hw.contract import AcceleratorConfig
 from coprune_sim import reference
 from coprune_sim.graph import IntegerGraph, Layer, Source, Tensor
+
+from ..end_to_end.configurations import SMALL
+from ..graphs import upsampling_graph
 
 CONFIG = AcceleratorConfig()
 
@@ -210,6 +214,24 @@ class TestAddresses:
             }
             alive &= later
         assert peak_words(placements) <= CONFIG.activation_depth
+
+    @pytest.mark.parametrize("config", [SMALL, CONFIG], ids=["8x4", "16x16"])
+    def test_tensor_of_several_layers_lives_from_the_first_to_its_last_reader(self, config):
+        graph, _ = split_phases(unify_strides(simplify_strides(upsampling_graph())))
+        streams = [build_streams(layer, lanes=config.lanes) for layer in graph.layers]
+        placements = place_tensors(graph, streams=streams, config=config)
+        lives: dict[str, list[int]] = {graph.input.name: [0]}
+        for index, layer in enumerate(graph.layers):
+            for name in (layer.output.name, *(source.tensor for source in layer.sources)):
+                lives.setdefault(name, []).append(index)
+        assert max(map(len, lives.values())) > 4
+        for index in range(len(graph.layers)):
+            used = np.zeros(config.activation_depth, int)
+            for name, places in lives.items():
+                if places[0] <= index <= places[-1]:
+                    place = placements[name]
+                    used[place.base : place.base + place.words] += 1
+            assert used.max() == 1, f"layer {index}"
 
     def test_words_are_reused_after_the_last_reader(self):
         builder = GraphBuilder(16, (16, 16), seed=13)

@@ -9,13 +9,13 @@ import pytest
 from coprune.compiler.lowering import lower
 from coprune.compiler.schedule import token_pairs
 from coprune_hw.contract import CONTRACT_VERSION, AcceleratorConfig
-from coprune_hw.contract.instructions import LoadKind, Opcode
+from coprune_hw.contract.instructions import TABLE_BYTES, LoadKind, Opcode
 from coprune_hw.contract.program import MachineProgram
 from coprune_sim import machine, reference
 from coprune_sim.cycle_model import count_cycles
 from coprune_sim.graph import Source
 
-from ..graphs import GRAPHS, GraphBuilder, odd_graph, pooling_graph, residual_graph
+from ..graphs import GRAPHS, GraphBuilder, odd_graph, pooling_graph, residual_graph, tabulated_graph
 
 UNITS = (Opcode.LOAD, Opcode.EXECUTE, Opcode.STORE)
 CONFIG = AcceleratorConfig()
@@ -31,7 +31,7 @@ def select(program: MachineProgram, opcode: Opcode, kind: LoadKind | None = None
 
 
 def sequential_contents(instructions: list[dict], *, config: AcceleratorConfig) -> dict[int, tuple]:
-    """Which LOADs every EXECUTE finds its slots and parameters from, one instruction at a time."""
+    """Which LOADs every EXECUTE finds what it reads from, one instruction at a time."""
     memories = empty_memories(config)
     found = {}
     for index, instruction in enumerate(instructions):
@@ -46,6 +46,7 @@ def empty_memories(config: AcceleratorConfig) -> dict[LoadKind, np.ndarray]:
     return {
         LoadKind.SLOTS: np.full(config.slot_depth, -1),
         LoadKind.PARAMETERS: np.full(config.parameter_depth, -1),
+        LoadKind.TABLES: np.full(config.tables * TABLE_BYTES, -1),
     }
 
 
@@ -59,14 +60,15 @@ def write(memories, load: dict, *, tag: int) -> None:
 def read(memories, execute: dict, *, config: AcceleratorConfig) -> tuple:
     slots = memories[LoadKind.SLOTS][execute["slot_base"] :][: execute["slot_count"]]
     parameters = memories[LoadKind.PARAMETERS][execute["parameter_base"] :][: config.lanes]
-    return (*slots.tolist(), *parameters.tolist())
+    table = memories[LoadKind.TABLES][execute["table"] * TABLE_BYTES :][:TABLE_BYTES]
+    return (*slots, *parameters, *(table if execute["tabulated"] else ()))
 
 
 def run_tokens(program: MachineProgram, *, seed: int) -> Counter:
     """Run the program with units that take random times, and return the tokens left over.
 
     A LOAD spoils what it overwrites when it starts and completes it when it ends; an EXECUTE must
-    find its slots and parameters when it starts, and still when it ends.
+    find its slots, parameters and table when it starts, and still when it ends.
     """
     config = program.config
     instructions = program.instructions()[1:-1]
@@ -190,6 +192,20 @@ class TestTokens:
         for seed in range(5):
             assert not any(run_tokens(program, seed=seed).values())
 
+    @pytest.mark.parametrize("tables", [1, 2, 8])
+    def test_table_is_kept_until_its_last_layer_has_it(self, tables):
+        graph = tabulated_graph()
+        program = lower(graph, replace(CONFIG, tables=tables))
+        for seed in range(20):
+            assert not any(run_tokens(program, seed=seed).values())
+        # One LOAD for a layer, however many tiles and phases it has.
+        tabulated = [layer for layer in graph.layers if layer.table is not None]
+        loads = select(program, Opcode.LOAD, LoadKind.TABLES)
+        assert len(loads) == len(tabulated) == 5
+        assert [load["place"]["base"] // TABLE_BYTES for load in loads] == [
+            number % tables for number in range(5)
+        ]
+
     def test_run_with_the_smallest_memories_gives_the_same_result(self):
         graph = residual_graph()
         pixels = np.random.default_rng(7).integers(-128, 128, (3, 16, 16)).astype(np.int8)
@@ -284,6 +300,14 @@ class TestErrors:
         )
         with pytest.raises(ValueError, match=r"may reach 9363456, .* of 24 bits hold 8388607"):
             lower(builder.graph(), replace(CONFIG, accumulator_bits=24))
+
+    def test_function_without_tables(self):
+        with pytest.raises(
+            ValueError,
+            match=r"'layer0' .* takes a table, .* has no tables: give .* 'tables' from 1 on",
+        ):
+            lower(tabulated_graph(), replace(CONFIG, tables=0))
+        assert lower(odd_graph(), replace(CONFIG, tables=0)).image
 
     def test_padding_with_two_zero_points(self):
         builder = GraphBuilder(16, (8, 8), seed=11)

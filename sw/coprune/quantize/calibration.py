@@ -21,6 +21,8 @@ PERCENTILE = 99.99
 """Percentage of values that the percentile observer covers at either end."""
 SHRINKAGES = np.linspace(0.2, 1.0, 81)
 """Fractions of a tensor's range that the MSE observer tries for either end."""
+FLAT_SHRINKAGES = np.concatenate([np.geomspace(0.005, 0.19, 60), SHRINKAGES])
+"""The same for a function's argument: most of its range may be where the function is flat."""
 
 
 @dataclass(frozen=True)
@@ -100,7 +102,10 @@ def measure(graph: FloatGraph, batches: Sequence[torch.Tensor]) -> dict[str, Sta
     for name, values in evaluate_batches(graph, batches):
         low, high = (float(bound) for bound in values.aminmax())
         if not (np.isfinite(low) and np.isfinite(high)):
-            raise ValueError(f"tensor {name!r} holds NaN or infinity on the calibration images")
+            reason = _reason(name, graph, lows, highs)
+            raise ValueError(
+                f"tensor {name!r} holds NaN or infinity on the calibration images{reason}"
+            )
         lows[name] = min(low, lows.get(name, low))
         highs[name] = max(high, highs.get(name, high))
         squares[name] = squares.get(name, 0.0) + float(values.double().square().sum())
@@ -174,16 +179,17 @@ def span_least_error(statistics: Statistics, *, function: Function | None = None
     Either end is searched with the other one fixed, the high end twice.
     """
     low, high = min(statistics.low, 0.0), max(statistics.high, 0.0)
+    shrinkages = SHRINKAGES if function is None else FLAT_SHRINKAGES
 
     def error(candidate_low: float, candidate_high: float) -> float:
         grid = Grid.spanning(candidate_low, candidate_high)
         return statistics.mean_squared_error(grid, function=function)
 
     best_low = low
-    best_high = min(high * SHRINKAGES, key=lambda candidate: error(best_low, candidate))
+    best_high = min(high * shrinkages, key=lambda candidate: error(best_low, candidate))
     if low < 0.0:
-        best_low = min(low * SHRINKAGES, key=lambda candidate: error(candidate, best_high))
-        best_high = min(high * SHRINKAGES, key=lambda candidate: error(best_low, candidate))
+        best_low = min(low * shrinkages, key=lambda candidate: error(candidate, best_high))
+        best_high = min(high * shrinkages, key=lambda candidate: error(best_low, candidate))
     return Grid.spanning(best_low, best_high)
 
 
@@ -193,6 +199,18 @@ OBSERVERS: dict[str, Callable[..., Grid]] = {
     "minmax": span_extremes,
 }
 """How a grid is chosen, by name: from a tensor's statistics, and a function that follows."""
+
+
+def _reason(name: str, graph: FloatGraph, lows: dict[str, float], highs: dict[str, float]) -> str:
+    """Where a function gives no finite values, its arguments so far."""
+    for layer in graph.layers:
+        if layer.output.name == name and layer.function is not None:
+            low, high = lows[layer.requantized], highs[layer.requantized]
+            return (
+                f", as {layer.function.name} does of numbers from {low:.4g} to {high:.4g}: clamp "
+                "its argument to where it is finite"
+            )
+    return ""
 
 
 def _histogram(values: torch.Tensor, *, low: float, high: float) -> np.ndarray:

@@ -27,9 +27,10 @@ def lower_nearest(call: Call) -> Expression:
             f"rows and columns must become 2, 4, 8 or 16 times as many, not {size} of "
             f"{view.shape[1:]}"
         )
-    while view.shape[1:] != size:
-        view = call.builder.store(_double(view, size=size, call=call), name=call.name)
-    return view
+    value: Expression = view
+    while value.shape[1:] != size:
+        value = _double(call.builder.store(value, name=call.name), size=size, call=call)
+    return value
 
 
 def lower_depth_to_space(call: Call) -> Expression:

@@ -135,6 +135,37 @@ def test_argument_of_a_table_is_rounded_too():
     assert_agrees(simulation, graph, images(seed=2))
 
 
+@pytest.mark.parametrize("factor_is_rounded", [False, True])
+def test_product_of_two_functions_is_one_table(factor_is_rounded):
+    def swish(m, x):
+        y = m.a(x)
+        factor = torch.sigmoid(y)
+        if factor_is_rounded:
+            factor = quantize_dequantize(factor)
+        return m.depthwise(y * factor)
+
+    def quantize_dequantize(x):
+        steps = torch.ops.quantized_decomposed.quantize_per_tensor(
+            x, 1 / 255, -128, -128, 127, torch.int8
+        )
+        return torch.ops.quantized_decomposed.dequantize_per_tensor(
+            steps, 1 / 255, -128, -128, 127, torch.int8
+        )
+
+    simulation = converted(network(swish), [images()])
+    rounded = [node.args[0] for node in operators(simulation, "quantize_per_tensor")]
+    assert [operation_of(node) for node in rounded if node.op != "placeholder"] == [
+        "conv2d",
+        *(["sigmoid"] if factor_is_rounded else []),
+        "mul",
+        "conv2d",
+    ]
+    graph = quantize(simulation)
+    assert [layer.name for layer in graph.layers] == ["a", "depthwise"]
+    assert [layer.table is not None for layer in graph.layers] == [True, False]
+    assert_agrees(simulation, graph, images(seed=2))
+
+
 def test_weights_have_a_step_for_each_output_and_the_width_of_their_slots():
     simulation = converted(network(residual), [images()])
     kinds = []

@@ -268,6 +268,12 @@ def test_integers_of_the_weights_are_kept(function):
     assert_agrees(simulation, graph, images(seed=2))
 
 
+def test_each_use_of_the_same_weights_has_scales_of_its_own():
+    simulation = converted(network(twice_with_shortcut), [images()])
+    weights = operators(simulation, "dequantize_per_channel")
+    assert len({node.args[1].target for node in weights}) == 3
+
+
 @pytest.mark.parametrize(
     "function",
     [

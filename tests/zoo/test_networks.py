@@ -66,6 +66,32 @@ def test_mobilenet_has_the_published_size(network, width, resolution, macs, para
     assert count_parameters(model) == pytest.approx(parameters * 1e6, abs=0.11e6)
 
 
+STRIDES = [
+    ({}, (2, 2, 2, 2, 2)),
+    ({"stem_stride": 1}, (1, 2, 2, 2, 2)),
+    ({"stem_stride": 1, "output_stride": 8}, (1, 2, 2, 2, 1)),
+    ({"output_stride": 4}, (2, 2, 1, 1, 1)),
+    # No total of strides is 6: the last one that fits leaves 4.
+    ({"output_stride": 6}, (2, 2, 1, 1, 1)),
+    ({"stem_stride": 1, "output_stride": 1}, (1, 1, 1, 1, 1)),
+]
+"""Parameters, and strides of the stem and of the four convolutions that have one by default."""
+
+
+@pytest.mark.parametrize(("parameters", "strides"), STRIDES)
+@pytest.mark.parametrize("network", [zoo.MobileNetV1, zoo.MobileNetV2])
+def test_mobilenet_has_the_strides_that_the_image_asks_for(network, parameters, strides):
+    default, model = (
+        [module.stride for module in network(**values).modules() if isinstance(module, nn.Conv2d)]
+        for values in ({}, parameters)
+    )
+    strided = [stride for stride, usual in zip(model, default, strict=True) if usual == (2, 2)]
+    assert strided == [(stride, stride) for stride in strides]
+    assert all(
+        stride == (1, 1) for stride, usual in zip(model, default, strict=True) if usual == (1, 1)
+    )
+
+
 @pytest.mark.parametrize("name", zoo.names())
 def test_builds_in_evaluation_mode_for_the_shape_that_it_states(name):
     model = zoo.build(name)
@@ -122,10 +148,17 @@ def test_unknown_name_is_refused_with_the_known_ones():
 @pytest.mark.parametrize(
     ("name", "parameters", "message"),
     [
-        ("mobilenetv1", {"depth": 3}, "must be among width, resolution, classes, blocks, not"),
+        ("mobilenetv1", {"depth": 3}, "must be among width, resolution, .*, output_stride, not"),
         ("lenet5", {"width": 3}, "parameters of lenet5 must be among none, not 'width'"),
         ("mobilenetv1", {"width": 0.0}, "width must be above 0, not 0.0"),
         ("mobilenetv2", {"blocks": 18}, "blocks must be from 1 to 17, not 18"),
+        ("mobilenetv2", {"stem_stride": 3}, "stem_stride must be 1 or 2, not 3"),
+        (
+            "mobilenetv2",
+            {"output_stride": 1},
+            r"output_stride must be at least 2 \(stem_stride\), not 1",
+        ),
+        ("mobilenetv1", {"stem_stride": 0}, "stem_stride must be 1 or 2, not 0"),
         ("mobilenetv2", {"resolution": 0}, "resolution must be at least 1, not 0"),
         ("ds-cnn", {"channels": 0}, "channels must be at least 1"),
         ("autoencoder", {"width": 0}, "width must be at least 1, not 0"),

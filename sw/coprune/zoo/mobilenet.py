@@ -1,11 +1,19 @@
 """MobileNets: depthwise and pointwise convolutions, in any width and for images of any size."""
 
 import math
+from pathlib import Path
+from types import MappingProxyType
 
 import torch
 from torch import nn
 
 from coprune.zoo.random_weights import randomize
+
+CIFAR10_WEIGHTS = Path(__file__).parent / "weights" / "mobilenetv2_cifar10.pt"
+CIFAR10_PARAMETERS = MappingProxyType(
+    {"width": 0.5, "resolution": 32, "classes": 10, "stem_stride": 1, "output_stride": 8}
+)
+"""Of the network that these weights are for: its last features are 4 x 4 pixels."""
 
 V1_STEM_CHANNELS = 32
 V1_BLOCKS = (
@@ -45,6 +53,12 @@ class MobileNetV1(nn.Module):
         Rows and columns of an image.
     blocks
         How many of the 13 pairs of convolutions the network has: fewer make a smaller one.
+    stem_stride
+        Of the first convolution: 2, or 1 for images as small as those of CIFAR.
+    output_stride
+        Most rows of an image per row of features: strides that would pass it are 1, as in Chen
+        et al., "Rethinking Atrous Convolution for Semantic Image Segmentation", 2017, but without
+        dilation.
     """
 
     def __init__(
@@ -54,13 +68,17 @@ class MobileNetV1(nn.Module):
         resolution: int = 96,
         classes: int = 2,
         blocks: int = len(V1_BLOCKS),
+        stem_stride: int = 2,
+        output_stride: int = 32,
     ):
         super().__init__()
         _check(width=width, resolution=resolution, blocks=blocks, most=len(V1_BLOCKS))
+        strides = [stride for _, stride in V1_BLOCKS[:blocks]]
+        strides = _limited([stem_stride, *strides], output_stride=output_stride)
         self.input_shape = (3, resolution, resolution)
         channels = _scaled(V1_STEM_CHANNELS, width)
-        layers = _normalized(3, channels, kernel=3, stride=2)
-        for outputs, stride in V1_BLOCKS[:blocks]:
+        layers = _normalized(3, channels, kernel=3, stride=strides[0])
+        for (outputs, _), stride in zip(V1_BLOCKS[:blocks], strides[1:], strict=True):
             outputs = _scaled(outputs, width)
             layers += _normalized(channels, channels, kernel=3, stride=stride, groups=channels)
             layers += _normalized(channels, outputs)
@@ -102,6 +120,8 @@ class MobileNetV2(nn.Module):
         resolution: int = 96,
         classes: int = 1000,
         blocks: int = sum(stage[2] for stage in V2_STAGES),
+        stem_stride: int = 2,
+        output_stride: int = 32,
     ):
         super().__init__()
         described = [
@@ -110,10 +130,12 @@ class MobileNetV2(nn.Module):
             for number in range(count)
         ]
         _check(width=width, resolution=resolution, blocks=blocks, most=len(described))
+        strides = [stride for *_, stride in described[:blocks]]
+        strides = _limited([stem_stride, *strides], output_stride=output_stride)
         self.input_shape = (3, resolution, resolution)
         channels = _scaled(V2_STEM_CHANNELS, width)
-        layers = _normalized(3, channels, kernel=3, stride=2)
-        for expansion, outputs, stride in described[:blocks]:
+        layers = _normalized(3, channels, kernel=3, stride=strides[0])
+        for (expansion, outputs, _), stride in zip(described[:blocks], strides[1:], strict=True):
             outputs = _scaled(outputs, width)
             layers.append(InvertedResidual(channels, outputs, expansion=expansion, stride=stride))
             channels = outputs
@@ -137,6 +159,16 @@ def mobilenetv2(**parameters) -> MobileNetV2:
     return randomize(model, input_shape=model.input_shape)
 
 
+def mobilenetv2_cifar10() -> MobileNetV2:
+    """Return MobileNetV2 for CIFAR-10 in evaluation mode, with the weights that come with coprune.
+
+    Input [N, 3, 32, 32], normalized as in `coprune.data.cifar10`; output [N, 10] logits.
+    """
+    model = MobileNetV2(**CIFAR10_PARAMETERS)
+    model.load_state_dict(torch.load(CIFAR10_WEIGHTS, weights_only=True))
+    return model.eval()
+
+
 def _normalized(
     inputs: int, outputs: int, *, kernel: int = 1, stride: int = 1, groups: int = 1
 ) -> list[nn.Module]:
@@ -146,6 +178,21 @@ def _normalized(
         inputs, outputs, kernel, stride, padding=padding, groups=groups, bias=False
     )
     return [convolution, nn.BatchNorm2d(outputs), nn.ReLU6()]
+
+
+def _limited(strides: list[int], *, output_stride: int) -> list[int]:
+    """Strides from the stem's on, with 1 for those that would pass `output_stride`."""
+    if strides[0] not in (1, 2):
+        raise ValueError(f"stem_stride must be 1 or 2, not {strides[0]!r}")
+    if output_stride < strides[0]:
+        raise ValueError(
+            f"output_stride must be at least {strides[0]} (stem_stride), not {output_stride!r}"
+        )
+    limited, total = [], 1
+    for stride in strides:
+        limited.append(stride if total * stride <= output_stride else 1)
+        total *= limited[-1]
+    return limited
 
 
 def _scaled(channels: int, width: float) -> int:

@@ -80,6 +80,17 @@ def test_learning_rate_rises_in_the_warm_up_and_falls_to_zero():
     assert replace(recipe, warmup_epochs=0).learning_rate_at(0) == 0.1
 
 
+def test_learning_rate_leaves_a_longer_cosine_in_the_cool_down():
+    whole = TrainingRecipe(epochs=30, learning_rate=0.1, warmup_epochs=1)
+    ended = replace(whole, epochs=12, cosine_epochs=30, cooldown_epochs=4)
+    for epoch in (0, 0.5, 1, 3.25, 8):
+        assert ended.learning_rate_at(epoch) == whole.learning_rate_at(epoch)
+    # Products and quotients of float64: 1e-12 is thousands of their roundings.
+    for epoch, share in ((9, 0.75), (11.5, 0.125), (12, 0.0)):
+        expected = share * whole.learning_rate_at(epoch)
+        assert ended.learning_rate_at(epoch) == pytest.approx(expected, abs=1e-12)
+
+
 def test_label_smoothing_changes_the_loss(dataset, tmp_path):
     losses = set()
     for smoothing in (0.0, 0.1):
@@ -95,6 +106,10 @@ def test_label_smoothing_changes_the_loss(dataset, tmp_path):
         ({"epochs": 0}, "epochs must be at least 1, not 0"),
         ({"warmup_epochs": 3}, r"warmup_epochs must be at least 0 and below 3 \(epochs\), not 3"),
         ({"warmup_epochs": -1}, "warmup_epochs must be at least 0 .*, not -1"),
+        ({"cosine_epochs": 2}, r"cosine_epochs must be at least 3 \(epochs\), not 2"),
+        ({"cooldown_epochs": 4}, r"cooldown_epochs must be from 0 to 3 \(.*\), not 4"),
+        ({"warmup_epochs": 2, "cooldown_epochs": 2}, "cooldown_epochs must be from 0 to 1 "),
+        ({"cooldown_epochs": -1}, "cooldown_epochs must be from 0 .*, not -1"),
     ],
 )
 def test_wrong_recipe_is_refused(values, message):

@@ -56,7 +56,14 @@ TRAININGS = {
         load_train=cifar10.load_train,
         load_test=cifar10.load_test,
         normalize=cifar10.normalize,
-        recipe=TrainingRecipe(epochs=30, warmup_epochs=1, label_smoothing=0.1, channels_last=True),
+        recipe=TrainingRecipe(
+            epochs=16,
+            warmup_epochs=1,
+            cosine_epochs=30,
+            cooldown_epochs=7,
+            label_smoothing=0.1,
+            channels_last=True,
+        ),
         weights=mobilenet.CIFAR10_WEIGHTS,
     ),
 }

@@ -30,9 +30,16 @@ class TrainingRecipe:
     Parameters
     ----------
     learning_rate
-        After the warm-up; from there it falls to zero along half a cosine.
+        After the warm-up; from there it falls along half a cosine.
     warmup_epochs
         In which the learning rate rises linearly from zero.
+    cosine_epochs
+        After which the cosine is zero; ``epochs`` where it is None. More of them keep the learning
+        rate high until the cool-down.
+    cooldown_epochs
+        The last ones, in which the learning rate falls linearly to zero from wherever it is (Hu et
+        al., "MiniCPM", 2024, section 4). A run can so be ended at any epoch, without another one
+        from the beginning.
     label_smoothing
         Share of a label that is spread over all classes (Szegedy et al., "Rethinking the
         Inception Architecture for Computer Vision", 2016, section 7).
@@ -49,6 +56,8 @@ class TrainingRecipe:
     batch: int = 128
     learning_rate: float = 0.1
     warmup_epochs: float = 0.0
+    cosine_epochs: int | None = None
+    cooldown_epochs: float = 0.0
     momentum: float = 0.9
     weight_decay: float = 5e-4
     label_smoothing: float = 0.0
@@ -64,13 +73,26 @@ class TrainingRecipe:
                 f"warmup_epochs must be at least 0 and below {self.epochs} (epochs), "
                 f"not {self.warmup_epochs!r}"
             )
+        if self.cosine_epochs is not None and self.cosine_epochs < self.epochs:
+            raise ValueError(
+                f"cosine_epochs must be at least {self.epochs} (epochs), not {self.cosine_epochs!r}"
+            )
+        longest = self.epochs - self.warmup_epochs
+        if not 0 <= self.cooldown_epochs <= longest:
+            raise ValueError(
+                f"cooldown_epochs must be from 0 to {longest:g} (epochs after the warm-up), "
+                f"not {self.cooldown_epochs!r}"
+            )
 
     def learning_rate_at(self, epoch: float) -> float:
         """Return the learning rate when ``epoch`` epochs are over; a fraction is part of one."""
         if epoch < self.warmup_epochs:
             return self.learning_rate * epoch / self.warmup_epochs
-        progress = (epoch - self.warmup_epochs) / (self.epochs - self.warmup_epochs)
-        return self.learning_rate * 0.5 * (1 + math.cos(math.pi * progress))
+        whole = self.epochs if self.cosine_epochs is None else self.cosine_epochs
+        progress = (epoch - self.warmup_epochs) / (whole - self.warmup_epochs)
+        rate = self.learning_rate * 0.5 * (1 + math.cos(math.pi * progress))
+        left = self.epochs - epoch
+        return rate * left / self.cooldown_epochs if left < self.cooldown_epochs else rate
 
     @property
     def memory_format(self) -> torch.memory_format:

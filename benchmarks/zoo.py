@@ -71,7 +71,7 @@ def main() -> None:
 def print_cycles(names: list[str], *, rtl: bool) -> None:
     """A line for each network and pattern of its weights."""
     print(
-        f"{'network':14} pattern {'MACs':>11} {'cycles':>10} {'floor':>10} limit        use dw use"
+        f"{'network':19} pattern {'MACs':>11} {'cycles':>10} {'floor':>10} limit        use dw use"
     )
     for name in names:
         config = find_config(random_graph(name, pattern="dense"))
@@ -81,7 +81,7 @@ def print_cycles(names: list[str], *, rtl: bool) -> None:
             total = table.total
             depthwise = depthwise_use(graph, table, config=config)
             print(
-                f"{name:14} {pattern:7} {total.macs:11,} {total.cycles:10,} "
+                f"{name:19} {pattern:7} {total.macs:11,} {total.cycles:10,} "
                 f"{total.floor_cycles:10,} {total.limit:11} {total.multiplier_use:.3f} "
                 f"{'     -' if depthwise is None else f'{depthwise:6.3f}'}"
                 f"{measured(graph, config, table) if rtl else ''}{difference(config)}",
@@ -155,7 +155,7 @@ Trained = tuple[str, nn.Module, torch.Tensor, LabelledImages, torch.Tensor]
 
 
 def cifar10_networks(arguments: argparse.Namespace) -> Iterator[Trained]:
-    """The public ResNets, and the 4:16 one."""
+    """The public ResNets, the 4:16 one, and MobileNetV2."""
     calibration = cifar10.normalize(cifar10.load_sample().calibration.images)
     test = cifar10.load_test(arguments.cifar10)
     images = cifar10.normalize(test.images)
@@ -163,6 +163,7 @@ def cifar10_networks(arguments: argparse.Namespace) -> Iterator[Trained]:
         model = zoo.build(name, weights=arguments.checkpoints / checkpoint)
         yield name, model, calibration, test, images
     yield "resnet20 4:16", zoo.build("resnet20"), calibration, test, images
+    yield "mobilenetv2-cifar10", zoo.build("mobilenetv2-cifar10"), calibration, test, images
 
 
 def resnet8_network(arguments: argparse.Namespace) -> Iterator[Trained]:
@@ -197,7 +198,7 @@ def print_accuracy(
         accuracies.append(100 * float(np.mean(answers == test.labels)))
     exact, quantized = accuracies
     print(
-        f"{name:14} {len(test):,} images: float {exact:.2f} %, int8 {quantized:.2f} %, "
+        f"{name:19} {len(test):,} images: float {exact:.2f} %, int8 {quantized:.2f} %, "
         f"difference {quantized - exact:+.2f}",
         flush=True,
     )

@@ -51,6 +51,7 @@ WHOLE = {
     "resnet18": LARGEST,
     "mobilenetv1": PRESET,
     "mobilenetv2": LARGER,
+    "mobilenetv2-cifar10": PRESET,
     "ds-cnn": PRESET,
     "autoencoder": PRESET,
     "lenet5": PRESET,

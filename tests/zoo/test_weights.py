@@ -52,6 +52,13 @@ def test_lenet5_recognizes_the_shipped_images():
     assert accuracy >= 0.91
 
 
+def test_mobilenetv2_recognizes_the_shipped_images():
+    test = cifar10.load_sample().test
+    model = zoo.build("mobilenetv2-cifar10")
+    accuracy = training.evaluate(model, dataset=test, normalize=cifar10.normalize)
+    assert accuracy == pytest.approx(431 / 500, abs=0.005)
+
+
 def test_state_dict_is_loaded(tmp_path):
     model = zoo.build("ds-cnn")
     with torch.no_grad():

@@ -9,7 +9,13 @@ from torch import nn
 from coprune.zoo.autoencoder import Autoencoder, autoencoder
 from coprune.zoo.ds_cnn import DSCNN, ds_cnn
 from coprune.zoo.lenet import LeNet5, lenet5
-from coprune.zoo.mobilenet import MobileNetV1, MobileNetV2, mobilenetv1, mobilenetv2
+from coprune.zoo.mobilenet import (
+    MobileNetV1,
+    MobileNetV2,
+    mobilenetv1,
+    mobilenetv2,
+    mobilenetv2_cifar10,
+)
 from coprune.zoo.projection_resnet import ProjectionResNet, load_mlperf_tiny, resnet8, resnet18
 from coprune.zoo.resnet import (
     WEIGHTS,
@@ -43,6 +49,7 @@ __all__ = [
     "load_weights",
     "mobilenetv1",
     "mobilenetv2",
+    "mobilenetv2_cifar10",
     "names",
     "resnet8",
     "resnet18",
@@ -72,6 +79,7 @@ _NETWORKS: dict[str, Callable[..., nn.Module]] = {
     "resnet18": resnet18,
     "mobilenetv1": mobilenetv1,
     "mobilenetv2": mobilenetv2,
+    "mobilenetv2-cifar10": mobilenetv2_cifar10,
     "ds-cnn": ds_cnn,
     "autoencoder": autoencoder,
     "lenet5": lenet5,
@@ -96,8 +104,8 @@ def build(name: str, *, weights: Path | str | None = None, **parameters) -> nn.M
     """Return the network called ``name``, in evaluation mode; it states its ``input_shape``.
 
     ``resnet20`` is ResNet-20 for CIFAR-10 pruned to 4:16, ``resnet20-dense`` the public
-    checkpoint that it was made of, and ``lenet5`` is trained on Fashion-MNIST. The others have
-    random weights, the same every time.
+    checkpoint that it was made of. ``mobilenetv2-cifar10`` is trained on CIFAR-10 and ``lenet5``
+    on Fashion-MNIST. The others have random weights, the same every time.
 
     Parameters
     ----------

@@ -46,8 +46,8 @@ InputFile = Annotated[
 ]
 MODEL_HELP = (
     "resnet20, resnet20-dense, resnet32, resnet44, resnet56, resnet8, resnet18, mobilenetv1, "
-    "mobilenetv2, ds-cnn, autoencoder, lenet5 or squeezenet, perhaps with parameters "
-    "(mobilenetv1,width=0.5); package.module:function; a .pt2 archive; or an .onnx file."
+    "mobilenetv2, mobilenetv2-cifar10, ds-cnn, autoencoder, lenet5 or squeezenet, perhaps with "
+    "parameters (mobilenetv1,width=0.5); package.module:function; a .pt2 archive; or an .onnx file."
 )
 Model = Annotated[str, typer.Argument(metavar="MODEL", help=MODEL_HELP)]
 WeightsFile = Annotated[

@@ -304,3 +304,69 @@ def test_runs_random_instructions_as_the_naive_model(lanes, columns, log2_bank_c
     assert len(observed) == len(expected)
     wrong = [number for number in range(len(expected)) if observed[number] != expected[number]]
     assert not wrong, f"word {wrong[0]}: {observed[wrong[0]]}, not {expected[wrong[0]]}"
+
+
+@pytest.mark.parametrize("barrier", [0, 12])
+def test_second_tile_behind_a_barrier_comes_after_all_earlier_words(barrier):
+    """A barrier for fewer tiles lets the first tile begin early, but not the second one."""
+    config = AcceleratorConfig(
+        lanes=8, columns=8, activation_depth=192, slot_depth=64, parameter_depth=64
+    )
+    rng = np.random.default_rng(0)
+    dut = ExecuteUnit(config)
+    memories = _random_memories(rng, config, slots=4)
+    memories.stream.new_block[:] = True
+    placement = Placement(1, 8, 8, 8, 0, 2, base=0)
+    common = {
+        "placement": placement,
+        "source_base": 0,
+        "output": replace(placement, base=placement.words),
+        "raw": False,
+        "interleaved": False,
+    }
+    before, after = (
+        {
+            **_instruction(rng, config, memories, barrier=own, mark=mark, **common),
+            "slot_base": 0,
+            "slot_count": 2,
+        }
+        for mark, own in enumerate((0, barrier))
+    )
+    tiles = before["tile_rows"] * before["tile_columns"]
+    slots, words = [], []
+
+    async def watch(ctx):
+        cycle = 0
+        while True:
+            await ctx.tick()
+            cycle += 1
+            if ctx.get(dut.slot_issued):
+                slots.append(cycle)
+            if ctx.get(dut.observe.valid):
+                words.append(cycle)
+
+    async def bench(ctx):
+        await _fill_memories(ctx, dut, memories, config)
+        ctx.set(dut.completion.ready, 1)
+        for execute in (before, after):
+            ctx.set(dut.instruction.payload, execute)
+            ctx.set(dut.instruction.valid, 1)
+            while not ctx.get(dut.instruction.ready):
+                await ctx.tick()
+            await ctx.tick()
+        ctx.set(dut.instruction.valid, 0)
+        while ctx.get(dut.busy):
+            await ctx.tick()
+
+    simulator = Simulator(dut)
+    simulator.add_clock(1e-8)
+    simulator.add_testbench(watch, background=True)
+    simulator.add_testbench(bench)
+    simulator.run()
+    assert len(slots) == 2 * 2 * tiles
+    assert len(words) == 2 * 64
+    # Of the second instruction the first slot, and the last one of its first tile.
+    first, last = slots[2 * tiles], slots[2 * tiles + 1]
+    written = words[63]
+    assert first < written
+    assert (last > written) == (barrier > 0)

@@ -9,7 +9,13 @@ import coprune
 from coprune import zoo
 from coprune.data import cifar10
 from coprune.program import compile_graph
-from coprune_hw.contract.instructions import RAW_WORDS, LoadKind, Opcode, encode_instruction
+from coprune_hw.contract.instructions import (
+    RAW_WORDS,
+    TABLE_BYTES,
+    LoadKind,
+    Opcode,
+    encode_instruction,
+)
 from coprune_hw.contract.program import MachineProgram
 from coprune_sim.cycle_model.attribution import layer_of_instructions
 
@@ -22,20 +28,30 @@ def walk_forward(program: MachineProgram) -> list[int | None]:
     config, instructions = program.config, program.instructions()
     layers: list[int | None] = [None] * len(instructions)
     layer_of = {k: layer for layer, record in enumerate(program.layers) for k in record.executes}
-    slots, parameters = np.zeros(config.slot_depth, int), np.zeros(config.parameter_depth, int)
+    brought = {
+        LoadKind.SLOTS: np.zeros(config.slot_depth, int),
+        LoadKind.PARAMETERS: np.zeros(config.parameter_depth, int),
+        LoadKind.TABLES: np.zeros(config.tables * TABLE_BYTES, int),
+    }
     executes, pixels, wrote = 0, [], {}
     for index, instruction in enumerate(instructions):
         opcode = instruction["prefix"]["opcode"]
         if opcode == Opcode.LOAD and instruction["kind"] == LoadKind.PIXELS:
             pixels.append(index)
         elif opcode == Opcode.LOAD:
-            memory = slots if instruction["kind"] == LoadKind.SLOTS else parameters
+            memory = brought[instruction["kind"]]
             memory[instruction["place"]["base"] :][: instruction["count"]] = index
         elif opcode == Opcode.EXECUTE:
             layers[index] = layer_of[executes]
             executes += 1
-            read = slots[instruction["slot_base"] :][: instruction["slot_count"]].tolist()
-            read += parameters[instruction["parameter_base"] :][: config.lanes].tolist()
+            spans = [
+                (LoadKind.SLOTS, instruction["slot_base"], instruction["slot_count"]),
+                (LoadKind.PARAMETERS, instruction["parameter_base"], config.lanes),
+            ]
+            if instruction["tabulated"]:
+                table = instruction["table"] * TABLE_BYTES
+                spans.append((LoadKind.TABLES, table, TABLE_BYTES))
+            read = [load for kind, base, count in spans for load in brought[kind][base:][:count]]
             for load in {*read, *pixels}:
                 assert load, "an EXECUTE reads what no LOAD brought"
                 if layers[load] is None:

@@ -35,7 +35,7 @@ def load(kind, *, source, count=0, place=None, window=None, pixel_bytes=0, mark=
 def random_loads(generator, config, image_bytes, count):
     loads = []
     for index in range(count):
-        kind = LoadKind(int(generator.integers(0, 3)))
+        kind = LoadKind(int(generator.integers(0, len(LoadKind))))
         source = int(generator.integers(0, image_bytes // 2 // config.bus_bytes))
         options = {"source": source * config.bus_bytes, "mark": index}
         if kind == LoadKind.PIXELS:
@@ -57,8 +57,9 @@ def random_loads(generator, config, image_bytes, count):
 
 
 def expected_writes(image, loads, config):
-    """Writes of slots, parameters and pixels, in order."""
-    slots, parameters, pixels = [], [], []
+    """Writes of each kind, in order."""
+    writes = {kind: [] for kind in LoadKind}
+    sizes = {LoadKind.SLOTS: slot_bytes(config.lanes), LoadKind.PARAMETERS: 8, LoadKind.TABLES: 1}
     for instruction in loads:
         place, window = instruction["place"], instruction["window"]
         source = instruction["source"]
@@ -68,14 +69,15 @@ def expected_writes(image, loads, config):
             bank, address = locate(place, y + window["row_begin"], x, columns=config.columns)
             for i in range(len(bank)):
                 data = image[source + i * size : source + (i + 1) * size]
-                pixels.append((bank[i], address[i], int.from_bytes(data, "little")))
+                pixel = (bank[i], address[i], int.from_bytes(data, "little"))
+                writes[LoadKind.PIXELS].append(pixel)
         else:
-            is_slots = instruction["kind"] == LoadKind.SLOTS
-            size, writes = (slot_bytes(config.lanes), slots) if is_slots else (8, parameters)
+            kind = instruction["kind"]
+            size = sizes[kind]
             for i in range(instruction["count"]):
                 data = image[source + i * size : source + (i + 1) * size]
-                writes.append((place["base"] + i, int.from_bytes(data, "little")))
-    return slots, parameters, pixels
+                writes[kind].append((place["base"] + i, int.from_bytes(data, "little")))
+    return writes
 
 
 def run_loads(config, loads, *, stall=0.0, latency=20, seed=0, image_bytes=8192):
@@ -92,7 +94,7 @@ def run_loads(config, loads, *, stall=0.0, latency=20, seed=0, image_bytes=8192)
         stall=stall,
         seed=seed,
     )
-    slots, parameters, pixels = [], [], []
+    got = {kind: [] for kind in LoadKind}
 
     async def source(ctx):
         ctx.set(dut.program_address, BASE)
@@ -111,19 +113,24 @@ def run_loads(config, loads, *, stall=0.0, latency=20, seed=0, image_bytes=8192)
                 slot,
                 parameter_valid,
                 parameter,
+                table_valid,
+                table,
                 pixel_valid,
                 pixel,
             ) = await ctx.tick().sample(
                 *(dut.slots.valid, dut.slots.payload),
                 *(dut.parameters.valid, dut.parameters.payload),
+                *(dut.tables.valid, dut.tables.payload),
                 *(dut.pixels.valid, dut.pixels.payload),
             )
             if slot_valid:
-                slots.append((slot.address, slot.slot))
+                got[LoadKind.SLOTS].append((slot.address, slot.slot))
             if parameter_valid:
-                parameters.append((parameter.address, parameter.record))
+                got[LoadKind.PARAMETERS].append((parameter.address, parameter.record))
+            if table_valid:
+                got[LoadKind.TABLES].append((table.address, table.byte))
             if pixel_valid and ready:
-                pixels.append((pixel.bank, pixel.address, pixel.word))
+                got[LoadKind.PIXELS].append((pixel.bank, pixel.address, pixel.word))
 
     async def sink(ctx):
         done = await stream_get(ctx, dut.completions, len(loads), stall=stall, seed=seed + 3)
@@ -133,7 +140,6 @@ def run_loads(config, loads, *, stall=0.0, latency=20, seed=0, image_bytes=8192)
 
     serve = partial(memory.serve_reads, bus=dut.bus)
     cycles = simulate(dut, sink, background=[source, serve, watch])
-    got = (slots, parameters, pixels)
     return got, expected_writes(image, loads, config), cycles, memory
 
 
@@ -145,8 +151,8 @@ def test_writes_what_the_image_holds(lanes, bus_bits, stall):
     generator = np.random.default_rng(lanes + bus_bits)
     loads = random_loads(generator, config, 8192, 14)
     got, expected, _, _ = run_loads(config, loads, stall=stall, seed=bus_bits)
-    for name, mine, model in zip(("slots", "parameters", "pixels"), got, expected, strict=True):
-        assert mine == model, name
+    for kind in LoadKind:
+        assert got[kind] == expected[kind], kind.name
 
 
 @pytest.mark.parametrize("latency", [1, 20])

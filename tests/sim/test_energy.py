@@ -106,7 +106,11 @@ def test_memory_energies_meet_the_largest_published_size_and_go_on():
 def test_bytes_are_those_that_the_instructions_name(name):
     graph = random_graph(seed=name) if isinstance(name, int) else GRAPHS[name]()
     program = compile_graph(graph, CONFIG).machine
-    chunk_bytes = {LoadKind.SLOTS: SLOT_BYTES, LoadKind.PARAMETERS: RECORD_BYTES}
+    chunk_bytes = {
+        LoadKind.SLOTS: SLOT_BYTES,
+        LoadKind.PARAMETERS: RECORD_BYTES,
+        LoadKind.TABLES: 1,
+    }
     expected = Counter()
     for instruction in program.instructions():
         opcode, window = instruction["prefix"]["opcode"], instruction.get("window")

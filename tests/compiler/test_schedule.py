@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from coprune.compiler.lowering import lower
-from coprune.compiler.schedule import token_pairs
+from coprune.compiler.program_order import token_pairs
 from coprune_hw.contract import CONTRACT_VERSION, AcceleratorConfig
 from coprune_hw.contract.instructions import TABLE_BYTES, LoadKind, Opcode
 from coprune_hw.contract.program import MachineProgram

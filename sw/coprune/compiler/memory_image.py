@@ -19,6 +19,7 @@ from coprune_hw.contract.program import LayerRecord, MachineProgram, Region
 from coprune_hw.contract.slots import SlotStream, pack_slots
 from coprune_sim.cycle_model import Workload
 
+from .program_order import interleave, token_pairs
 from .schedule import (
     ExecuteStep,
     LayerWork,
@@ -26,8 +27,6 @@ from .schedule import (
     Schedule,
     Step,
     StoreStep,
-    interleave,
-    token_pairs,
 )
 
 ALIGNMENT_BYTES = 64

@@ -1,14 +1,8 @@
-"""Instructions in three units' orders, and the tokens that keep the units in step.
-
-Every unit completes its instructions in order, so what EXECUTE k needs of LOAD m covers all LOADs
-before m as well. Each need that goes beyond those before it costs one token, sent by the
-instruction needed and taken by the one that needs it. Tokens are taken in the order in which they
-are sent, so counters suffice, and at the end of the program all are zero.
-"""
+"""Which instructions every unit carries out, in its order, and what each of them needs."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -22,10 +16,8 @@ from coprune_hw.contract.slots import SlotStream, slot_bytes
 from coprune_sim.graph import Layer, Source
 
 from .phases import PhaseLayer
+from .rings import NOTHING, Piece, Ring
 from .strips import Strip, plan_strips
-
-NOTHING = -1
-"""In place of an instruction's index: none is needed."""
 
 _NO_PLACE = {"plane_words": 0, "pitch": 0, "log2_stride": 0, "log2_bank_columns": 0}
 _NO_WINDOW = {"row_begin": 0, "rows": 0, "width": 0}
@@ -148,36 +140,6 @@ class Schedule:
     stores: tuple[StoreStep, ...]
 
 
-class _Ring:
-    """An on-chip memory that is filled round and round, in contiguous pieces."""
-
-    def __init__(self, depth: int) -> None:
-        self._depth = depth
-        self._next = 0
-        self._pieces: list[_Piece] = []
-
-    def take(self, count: int) -> _Piece:
-        """Claim `count` chunks; `needs_execute` of the piece is the last user of what was there."""
-        begin = self._next if self._next + count <= self._depth else 0
-        end = self._next = begin + count
-        overwritten = [piece for piece in self._pieces if piece.begin < end and begin < piece.end]
-        self._pieces = [piece for piece in self._pieces if piece not in overwritten]
-        last_user = max((piece.last_user for piece in overwritten), default=NOTHING)
-        piece = _Piece(begin=begin, end=end, needs_execute=last_user)
-        self._pieces.append(piece)
-        return piece
-
-
-@dataclass(eq=False)
-class _Piece:
-    """Chunks ``begin .. end - 1`` of a ring, and the last EXECUTE that reads them so far."""
-
-    begin: int
-    end: int
-    needs_execute: int
-    last_user: int = NOTHING
-
-
 def schedule_layers(
     works: Sequence[LayerWork],
     *,
@@ -209,14 +171,14 @@ def schedule_layers(
     """
     loads: list[LoadStep] = []
     executes: list[ExecuteStep] = []
-    slot_ring, parameter_ring = _Ring(config.slot_depth), _Ring(config.parameter_depth)
-    table_ring = _Ring(config.tables)
+    slot_ring, parameter_ring = Ring(config.slot_depth), Ring(config.parameter_depth)
+    table_ring = Ring(config.tables)
     unsettled: set[str] = set()
     before = works[0]
     for work in works:
         reads = {source.tensor for source in work.layer.sources}
         if work.layer.table is None:
-            table = _Piece(begin=0, end=0, needs_execute=NOTHING)
+            table = Piece(begin=0, end=0, needs_execute=NOTHING)
         elif work.number != before.number or work is works[0]:
             table = table_ring.take(1)
             loads.append(_load_table(work.layer.table, table))
@@ -320,55 +282,6 @@ def _reach(source: Source) -> tuple[int, int]:
     return rows, columns
 
 
-def interleave(schedule: Schedule, *, lookahead: int) -> Iterator[Step]:
-    """Merge the units' instructions into program order.
-
-    A LOAD comes as early as it can: behind the EXECUTE that it needs, and at most `lookahead` LOADs
-    ahead of those that the next EXECUTE needs. With `lookahead` below the depth of LOAD's queue, no
-    EXECUTE whose LOADs are done waits behind a LOAD that the queue does not take. The first
-    EXECUTEs come with fewer LOADs ahead of them: those would be fetched before they can start.
-    """
-    loads = iter(enumerate(schedule.loads))
-    stores = iter(schedule.stores)
-    load_index, load = next(loads)
-    store = next(stores)
-    for index, execute in enumerate(schedule.executes):
-        ahead = min(lookahead, index + 2)
-        while (
-            load is not None
-            and load_index <= execute.needs_load + ahead
-            and load.needs_execute < index
-        ):
-            yield load
-            load_index, load = next(loads, (load_index + 1, None))
-        yield execute
-        while store is not None and store.needs_execute == index:
-            yield store
-            store = next(stores, None)
-
-
-def token_pairs(needs: Sequence[int]) -> list[tuple[int, int]]:
-    """Which instruction sends a token to which.
-
-    Parameters
-    ----------
-    needs : sequence of int
-        For every instruction of a unit, the one of its neighbour that it needs, or `NOTHING`.
-
-    Returns
-    -------
-    list of (int, int)
-        Sender and receiver. Both rise strictly.
-    """
-    pairs = []
-    latest = NOTHING
-    for receiver, sender in enumerate(needs):
-        if sender > latest:
-            pairs.append((sender, receiver))
-            latest = sender
-    return pairs
-
-
 def _checked_count(stream: SlotStream, *, work: LayerWork, config: AcceleratorConfig) -> int:
     if len(stream) > config.slot_depth:
         raise ValueError(
@@ -378,7 +291,7 @@ def _checked_count(stream: SlotStream, *, work: LayerWork, config: AcceleratorCo
     return len(stream)
 
 
-def _load_slots(stream: SlotStream, piece: _Piece, *, config: AcceleratorConfig) -> LoadStep:
+def _load_slots(stream: SlotStream, piece: Piece, *, config: AcceleratorConfig) -> LoadStep:
     return LoadStep(
         kind=LoadKind.SLOTS,
         place={"base": piece.begin, **_NO_PLACE},
@@ -389,7 +302,7 @@ def _load_slots(stream: SlotStream, piece: _Piece, *, config: AcceleratorConfig)
     )
 
 
-def _load_table(table: np.ndarray, piece: _Piece) -> LoadStep:
+def _load_table(table: np.ndarray, piece: Piece) -> LoadStep:
     # The machine finds an entry by the argument's byte.
     return LoadStep(
         kind=LoadKind.TABLES,
@@ -411,7 +324,7 @@ def _parameter_count(work: LayerWork, *, first_tile: int, config: AcceleratorCon
 
 
 def _load_parameters(
-    work: LayerWork, piece: _Piece, *, first_tile: int, config: AcceleratorConfig
+    work: LayerWork, piece: Piece, *, first_tile: int, config: AcceleratorConfig
 ) -> LoadStep:
     count = piece.end - piece.begin
     begin = first_tile * config.lanes * PARAMETER_BYTES

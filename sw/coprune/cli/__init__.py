@@ -5,7 +5,11 @@ import is imported by the commands that need it.
 """
 
 # Each module adds its commands to the application, in this order.
-from coprune.cli import build_commands, run_commands, quality_commands, cycle_commands  # noqa: F401, I001
+# isort: off
+from coprune.cli import build_commands, train_commands, run_commands  # noqa: F401
+from coprune.cli import quality_commands, cycle_commands  # noqa: F401
+
+# isort: on
 from coprune.cli.app import main
 
 __all__ = ["main"]

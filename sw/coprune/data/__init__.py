@@ -9,15 +9,19 @@ from coprune.data.cifar10 import (
     load_train,
     normalize,
 )
-from coprune.data.images import LabelledImages, Sample
+from coprune.data.data_set import DataSet, load_data_set
+from coprune.data.images import LabelledImages, Normalize, Sample
 
 __all__ = [
     "CLASSES",
+    "DataSet",
     "LabelledImages",
+    "Normalize",
     "Sample",
     "cifar10",
     "fashion_mnist",
     "find_cifar10",
+    "load_data_set",
     "load_sample",
     "load_test",
     "load_train",

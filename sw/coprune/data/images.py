@@ -1,10 +1,15 @@
 """Images with labels, and the sample of a data set that comes with coprune."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
 import numpy as np
+import torch
+
+Normalize = Callable[[torch.Tensor], torch.Tensor]
+"""Makes the float32 input of a network of uint8 images [N, C, H, W]."""
 
 
 @dataclass(frozen=True)

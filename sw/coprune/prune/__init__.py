@@ -1,20 +1,38 @@
-"""N:M pruning, and the fine-tuning that wins its accuracy back."""
+"""Pruning: patterns, how masks are chosen, and when while a network trains."""
 
-from coprune.prune.distillation import distillation_loss
+from coprune.prune.block_pattern import BlockPattern
 from coprune.prune.pattern import (
-    MaskedTraining,
     apply_masks,
     nm_mask,
     prunable_layers,
     prune_nm,
     prune_unstructured,
 )
+from coprune.prune.schedule import (
+    Choose,
+    Gradual,
+    OneShot,
+    Schedule,
+    Steps,
+    StraightThrough,
+    fixed_choice,
+    pattern_choice,
+)
+from coprune.prune.sparse_training import SparseTraining
 
 __all__ = [
-    "MaskedTraining",
+    "BlockPattern",
+    "Choose",
+    "Gradual",
+    "OneShot",
+    "Schedule",
+    "SparseTraining",
+    "Steps",
+    "StraightThrough",
     "apply_masks",
-    "distillation_loss",
+    "fixed_choice",
     "nm_mask",
+    "pattern_choice",
     "prunable_layers",
     "prune_nm",
     "prune_unstructured",

@@ -135,32 +135,3 @@ def apply_masks(model: nn.Module, *, masks: Mapping[str, torch.Tensor]) -> None:
     """Set every weight that ``masks`` (by module name) does not keep to exactly zero."""
     for name, mask in masks.items():
         model.get_submodule(name).weight.masked_fill_(~mask, 0.0)
-
-
-class MaskedTraining:
-    """Keep pruned weights at zero while ``optimizer`` trains the others.
-
-    Parameters
-    ----------
-    masks
-        Module name to bool mask, as `prune_nm` returns.
-    """
-
-    def __init__(
-        self,
-        model: nn.Module,
-        *,
-        masks: Mapping[str, torch.Tensor],
-        optimizer: torch.optim.Optimizer,
-    ):
-        self._model = model
-        self._masks = masks
-        self._hook = optimizer.register_step_post_hook(lambda *_: self._apply())
-        self._apply()
-
-    def remove(self) -> None:
-        """Let the optimizer change pruned weights again."""
-        self._hook.remove()
-
-    def _apply(self) -> None:
-        apply_masks(self._model, masks=self._masks)

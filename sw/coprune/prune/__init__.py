@@ -1,6 +1,7 @@
 """Pruning: patterns, how masks are chosen, and when while a network trains."""
 
 from coprune.prune.block_pattern import BlockPattern
+from coprune.prune.importance import IMPORTANCES, score_weights
 from coprune.prune.pattern import (
     apply_masks,
     nm_mask,
@@ -21,6 +22,7 @@ from coprune.prune.schedule import (
 from coprune.prune.sparse_training import SparseTraining
 
 __all__ = [
+    "IMPORTANCES",
     "BlockPattern",
     "Choose",
     "Gradual",
@@ -36,4 +38,5 @@ __all__ = [
     "prunable_layers",
     "prune_nm",
     "prune_unstructured",
+    "score_weights",
 ]

@@ -1,6 +1,5 @@
 import itertools
 
-import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -10,38 +9,7 @@ from coprune.prune.block_pattern import BlockPattern
 from coprune.prune.budget import BudgetSolver, budget_cycles
 from coprune.prune.cycle_counter import CycleCounter
 from coprune.prune.pattern import apply_masks
-
-ACCELERATOR = coprune.AcceleratorConfig(
-    lanes=8, columns=4, activation_depth=512, lane_group=4, slot_depth=1024
-)
-
-
-class Residual(nn.Module):
-    """A stem, a block with a projection shortcut and a classifier: everything that budgets meet."""
-
-    input_shape = (3, 8, 8)
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.stem = nn.Conv2d(3, 8, 3, padding=1)
-        self.conv1 = nn.Conv2d(8, 16, 3, padding=1, stride=2)
-        self.conv2 = nn.Conv2d(16, 16, 3, padding=1)
-        self.shortcut = nn.Conv2d(8, 16, 1, stride=2)
-        self.linear = nn.Linear(16, 10)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        x = torch.relu(self.stem(x))
-        x = torch.relu(self.conv2(torch.relu(self.conv1(x))) + self.shortcut(x))
-        return self.linear(x.mean(dim=(2, 3)))
-
-
-def network(seed: int = 0) -> Residual:
-    torch.manual_seed(seed)
-    return Residual().eval()
-
-
-def calibration() -> list[torch.Tensor]:
-    return [torch.from_numpy(np.random.default_rng(0).normal(size=(4, 3, 8, 8)).astype(np.float32))]
+from tests.prune.small_network import ACCELERATOR, calibration, network
 
 
 def solver(model: nn.Module, *, granularity: str) -> BudgetSolver:

@@ -65,6 +65,13 @@ def test_magnitude_is_the_absolute_value():
     assert score(linear([0.5, -2.0], [0.0, 1.0])).tolist() == [[0.5, 2.0], [0.0, 1.0]]
 
 
+def test_energy_is_the_share_of_the_layers_squares():
+    # 4 + 1 + 0 + 4 + 1 = 10.
+    scores = score(linear([-2.0, 1.0, 0.0, 2.0, -1.0]), importance="energy")
+    assert scores.flatten().tolist() == pytest.approx([0.4, 0.1, 0, 0.4, 0.1])
+    assert not score(linear([0.0, 0.0]), importance="energy").any()
+
+
 def test_lamp_divides_by_all_weights_that_are_not_smaller():
     # Squares 4, 1, 0, 4, 1 in the order of size: 4/4, 4/8, 1/9, 1/10, 0.
     scores = score(linear([-2.0, 1.0, 0.0, 2.0, -1.0]), importance="lamp")

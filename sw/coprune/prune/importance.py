@@ -49,8 +49,8 @@ def score_weights(
     layers
         Convolutions and linear layers of ``model`` by module name, such as `prunable_layers`.
     importance
-        ``"magnitude"``, ``"lamp"``, ``"variance"``, ``"taylor"``, ``"fisher"``, ``"wanda"`` or
-        ``"batch_norm"``, or a function.
+        ``"magnitude"``, ``"energy"``, ``"lamp"``, ``"variance"``, ``"taylor"``, ``"fisher"``,
+        ``"wanda"`` or ``"batch_norm"``, or a function.
     calibration
         Needed by the last four.
     loss
@@ -90,6 +90,20 @@ def score_weights(
 def _magnitude(model: nn.Module, layers: Layers, batches: Calibration, loss: Loss) -> Scores:
     """``|w|``; Han et al., "Learning both weights and connections", 2015."""
     return {name: _weight(layer).abs() for name, layer in layers.items()}
+
+
+def _energy(model: nn.Module, layers: Layers, batches: Calibration, loss: Loss) -> Scores:
+    """``w^2`` per sum of the squares of the layer's weights: what a layer loses of its own energy.
+
+    The relative error of a layer's output for inputs without preferred direction, so that layers
+    can be compared.
+    """
+    scores = {}
+    for name, layer in layers.items():
+        squares = _weight(layer).square()
+        # A layer of zeros alone divides 0 by 0.
+        scores[name] = (squares / squares.sum(dtype=torch.float64)).nan_to_num(0.0).to(squares)
+    return scores
 
 
 def _lamp(model: nn.Module, layers: Layers, batches: Calibration, loss: Loss) -> Scores:
@@ -213,6 +227,7 @@ def _batch_norm(model: nn.Module, layers: Layers, batches: Calibration, loss: Lo
 
 IMPORTANCES: Mapping[str, Callable[[nn.Module, Layers, Calibration, Loss], Scores]] = {
     "magnitude": _magnitude,
+    "energy": _energy,
     "lamp": _lamp,
     "variance": _variance,
     "taylor": _taylor,

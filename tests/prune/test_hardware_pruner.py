@@ -5,6 +5,7 @@ import torch.nn.functional as F
 
 import coprune
 from coprune.prune import HardwarePruner
+from coprune_sim.cycle_model import MemoryModel
 from tests.prune.small_network import ACCELERATOR, calibration, labelled_images, network
 
 
@@ -50,7 +51,7 @@ def test_skipped_layers_stay_dense():
 
 
 def test_a_slower_memory_counts():
-    slow = coprune.prune.hardware_pruner.MemoryModel(read_latency=200)
+    slow = MemoryModel(latency_cycles=200)
     assert pruner(memory=slow).count_cycles().total.cycles > pruner().count_cycles().total.cycles
 
 

@@ -36,21 +36,36 @@ def nm_mask(weight: torch.Tensor, *, n: int = 4, m: int = 16) -> torch.Tensor:
     return mask.flatten(-2)[..., :channels].movedim(-1, 1).contiguous()
 
 
-def prunable_layers(model: nn.Module, *, m: int = 16) -> dict[str, nn.Conv2d | nn.Linear]:
+def prunable_layers(
+    model: nn.Module, *, m: int = 16, skip: Collection[str] = ()
+) -> dict[str, nn.Conv2d | nn.Linear]:
     """Return the layers whose pruning the accelerator turns into speed, by module name.
 
     These are the ungrouped convolutions and linear layers that have at least ``m`` input
     channels, except the last linear layer: the classifier is a sliver of the work and its
     errors go straight to the output.
+
+    Parameters
+    ----------
+    skip
+        Module names of layers to leave out.
+
+    Raises
+    ------
+    ValueError
+        If ``skip`` names a layer that is none of these anyway.
     """
     linear = [module for module in model.modules() if isinstance(module, nn.Linear)]
     classifier = linear[-1] if linear else None
-    return {
+    layers = {
         name: module
         for name, module in model.named_modules()
         if (isinstance(module, nn.Conv2d) and module.groups == 1 and module.in_channels >= m)
         or (isinstance(module, nn.Linear) and module.in_features >= m and module is not classifier)
     }
+    if unknown := set(skip) - set(layers):
+        raise ValueError(f"skip must name prunable layers, not {sorted(unknown)}")
+    return {name: layer for name, layer in layers.items() if name not in skip}
 
 
 def prune_nm(
@@ -75,7 +90,7 @@ def prune_nm(
     """
     masks = {
         name: nm_mask(layer.weight, n=n, m=m)
-        for name, layer in _layers_without(model, skip=skip, m=m).items()
+        for name, layer in prunable_layers(model, skip=skip, m=m).items()
     }
     apply_masks(model, masks=masks)
     return masks
@@ -107,7 +122,7 @@ def prune_unstructured(
         raise ValueError(f"sparsity must be from 0 to below 1, not {sparsity!r}")
     masks = {
         name: _keep_largest(layer.weight, sparsity=sparsity)
-        for name, layer in _layers_without(model, skip=skip).items()
+        for name, layer in prunable_layers(model, skip=skip).items()
     }
     apply_masks(model, masks=masks)
     return masks
@@ -119,15 +134,6 @@ def _keep_largest(weight: torch.Tensor, *, sparsity: float) -> torch.Tensor:
     mask = torch.ones_like(magnitudes, dtype=torch.bool)
     mask[pruned] = False
     return mask.view_as(weight)
-
-
-def _layers_without(
-    model: nn.Module, *, skip: Collection[str], m: int = 16
-) -> dict[str, nn.Conv2d | nn.Linear]:
-    layers = prunable_layers(model, m=m)
-    if unknown := set(skip) - set(layers):
-        raise ValueError(f"skip must name prunable layers, not {sorted(unknown)}")
-    return {name: layer for name, layer in layers.items() if name not in skip}
 
 
 @torch.no_grad()

@@ -30,6 +30,13 @@ class DataSet:
         """Return what `coprune.compile` takes: float32 [N, C, H, W]."""
         return list(self.normalize(torch.as_tensor(self.calibration.images)).split(batch))
 
+    def labelled_calibration_batches(
+        self, *, batch: int = 64
+    ) -> list[tuple[torch.Tensor, torch.Tensor]]:
+        """Return what `HardwarePruner` takes: the same images with labels int64 [N]."""
+        labels = torch.as_tensor(self.calibration.labels).long().split(batch)
+        return list(zip(self.calibration_batches(batch=batch), labels, strict=True))
+
 
 def load_data_set(name: str, *, folder: Path | None = None) -> DataSet:
     """Return the data set called ``name``.

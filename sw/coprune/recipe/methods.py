@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 from torch import nn
 
 from coprune.data import DataSet
-from coprune.prune import BlockPattern, Choose, pattern_choice, prunable_layers
+from coprune.prune import BlockPattern, Choose, HardwarePruner, pattern_choice, prunable_layers
 from coprune.prune.block_pattern import parse_pattern
 from coprune_hw.contract import AcceleratorConfig
 
@@ -75,9 +76,40 @@ def plan_pattern(
     )
 
 
+def plan_budget(
+    model: nn.Module, accelerator: AcceleratorConfig, data: DataSet, options: Mapping[str, Any]
+) -> Choose:
+    """Keep the most importance within a budget of cycles, as `HardwarePruner.prune_to_budget`.
+
+    Options are those of that method: one of ``cycles``, ``speedup`` and ``latency_ms`` with
+    ``mhz``; ``importance``, ``granularity`` and ``skip``. What each block keeps is decided once, of
+    the dense network's weights; which weights those are, of the weights when masks are chosen.
+    """
+    pruner = HardwarePruner(
+        copy.deepcopy(model), accelerator, calibration=data.labelled_calibration_batches()
+    )
+    try:
+        result = pruner.prune_to_budget(**options)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"prune: {error}") from error
+    return pattern_choice(result.pattern)
+
+
 METHODS = {
     "none": Method(plan_nothing),
     "pattern": Method(plan_pattern, options=("pattern", "skip")),
+    "budget": Method(
+        plan_budget,
+        options=(
+            "cycles",
+            "speedup",
+            "latency_ms",
+            "mhz",
+            "importance",
+            "granularity",
+            "skip",
+        ),
+    ),
 }
 
 

@@ -10,7 +10,7 @@ from types import ModuleType
 import numpy as np
 import torch
 
-from coprune.data import cifar10, fashion_mnist
+from coprune.data import DataSet, cifar10, fashion_mnist, load_data_set
 from coprune.hybrid import HybridProgram
 from coprune.program import Program
 
@@ -66,7 +66,7 @@ def find_calibration(
         It is no .npy file, or no images of that shape come along.
     """
     if path is None:
-        data = _find_data_set(CIFAR10_SHAPE if shape is None else shape, option="--calibration")
+        data = _find_module(CIFAR10_SHAPE if shape is None else shape, option="--calibration")
         images = data.normalize(data.load_sample().calibration.images)
     else:
         images = _load_array(path)
@@ -119,7 +119,7 @@ def load_images(
         inputs = _load_array(file)
         _check_count(count, available=len(inputs))
         return Images(inputs[:count], None, str(file))
-    data = _find_data_set(shape, option="--inputs")
+    data = _find_module(shape, option="--inputs")
     if folder is None:
         images, origin = data.load_sample().test, "sample"
         _check_count(count, available=len(images), hint=f"; --data {FOLDERS[data]} has 10000")
@@ -129,13 +129,49 @@ def load_images(
     return Images(data.normalize(images.images[:count]), images.labels[:count], origin)
 
 
-def _find_data_set(shape: tuple[int, ...], *, option: str) -> ModuleType:
+def find_data_set(shape: tuple[int, ...], *, path: Path | None) -> tuple[DataSet, str]:
+    """Labelled images that a network can be calibrated with and tested on, and their origin.
+
+    Parameters
+    ----------
+    shape : tuple of int
+        Of an image: it says which data set comes along.
+    path : Path
+        A ``.npz`` file as `coprune.data.load_data_set` reads it, or the folder of test images of
+        the data set of that shape; by default its sample.
+
+    Raises
+    ------
+    ValueError
+        None of that shape come along, or the file holds something else.
+    FileNotFoundError
+        There is no such file, or no such data set in the folder.
+    """
+    if path is not None and path.suffix == ".npz":
+        found = load_data_set(str(path))
+        if found.test.images.shape[1:] != shape:
+            raise ValueError(
+                f"{path} must hold images of {_by(shape)}, as the network takes them, "
+                f"not {_by(found.test.images.shape[1:])}"
+            )
+        return found, str(path)
+    data = _find_module(shape, option="--data", file=".npz, with images and labels")
+    sample = data.load_sample()
+    test, origin = sample.test, "sample"
+    if path is not None:
+        test, origin = data.load_test(path), str(path)
+    return DataSet(sample.calibration, test, sample.calibration, data.normalize), origin
+
+
+def _find_module(
+    shape: tuple[int, ...], *, option: str, file: str = ".npy, float32 [N, C, H, W]"
+) -> ModuleType:
     """The module of the data set whose images have that shape."""
     if shape not in DATA_SETS:
         shapes = " or ".join(map(_by, DATA_SETS))
         raise ValueError(
             f"the images that come along are {shapes}, but the network takes {_by(shape)}: "
-            f"give {option} FILE.npy, float32 [N, C, H, W]"
+            f"give {option} FILE{file}"
         )
     return DATA_SETS[shape]
 

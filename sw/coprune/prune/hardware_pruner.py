@@ -60,6 +60,10 @@ class HardwarePruner:
         """Count the cycles of the network as it is: those of its compiled program."""
         return self._counter.count_exactly(self.model)
 
+    def layer_of(self, module: str) -> str:
+        """Return the name of the accelerator's layer that computes a module of the network."""
+        return self._counter.layers[module]
+
     def prune_to_budget(
         self,
         *,

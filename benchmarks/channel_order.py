@@ -149,9 +149,9 @@ def resnet20(pattern: str) -> IntegerGraph:
     """ResNet-20 with weights pruned by magnitude, without tuning: only its cycles matter."""
     model = zoo.build("resnet20-dense")
     if pattern.endswith(":16"):
-        prune.prune_nm(model, n=int(pattern.removesuffix(":16")), m=16)
+        prune.prune_pattern(model, pattern)
     elif pattern.startswith("unstructured"):
-        prune.prune_unstructured(model, sparsity=0.75)
+        prune.prune_weights(model, sparsity=0.75, scope="local")
     else:
         prune_inner_channels(model)
     images = cifar10.normalize(cifar10.load_sample().calibration.images[:32])

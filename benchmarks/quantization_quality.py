@@ -167,7 +167,7 @@ def random_graph(name: str, *, pruned: bool) -> IntegerGraph:
     """The integer graph of a network, calibrated on a few random images."""
     model = zoo.build(name)
     if pruned:
-        prune.prune_nm(model, n=4, m=16)
+        prune.prune_pattern(model, "4:16")
     images = torch.randn(16, *model.input_shape, generator=torch.Generator().manual_seed(0))
     return quantize(model, [images])
 

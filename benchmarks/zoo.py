@@ -112,7 +112,7 @@ def random_graph(name: str, *, pattern: str) -> IntegerGraph:
     """The integer graph of a network, calibrated on normally distributed images."""
     model = zoo.build(name)
     if pattern != "dense":
-        prune.prune_nm(model, n=4, m=16)
+        prune.prune_pattern(model, "4:16")
     generator = torch.Generator().manual_seed(0)
     images = torch.randn(CALIBRATION_IMAGES, *model.input_shape, generator=generator)
     return quantize(model, [images], accumulator_bits=PRESET.accumulator_bits)

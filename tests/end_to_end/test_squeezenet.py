@@ -38,7 +38,7 @@ def quantize_random(model: nn.Module, *, deviation: float = 1.0) -> IntegerGraph
 def small() -> IntegerGraph:
     """Four fire modules with random weights, a third of which is not zero."""
     model = zoo.squeezenet(resolution=32, classes=10, fires=4)
-    prune.prune_unstructured(model, sparsity=0.67)
+    prune.prune_weights(model, sparsity=0.67, scope="local")
     return quantize_random(model)
 
 
@@ -99,7 +99,7 @@ def test_order_of_channels_saves_cycles():
 
 def test_users_get_the_same_outputs_in_fewer_cycles():
     model = zoo.squeezenet(resolution=24, classes=5, fires=2)
-    prune.prune_unstructured(model, sparsity=0.67)
+    prune.prune_weights(model, sparsity=0.67, scope="local")
     images = torch.randn(4, *model.input_shape, generator=torch.Generator().manual_seed(9))
     given, ordered = (
         coprune.compile(model, SMALL, calibration=[images], channel_order=channel_order)

@@ -72,7 +72,7 @@ WHOLE_USE = {
 
 def quantize_random(model: nn.Module, *, pattern: str, size: int | None = None) -> IntegerGraph:
     if pattern != "dense":
-        prune.prune_nm(model, n=4, m=16)
+        prune.prune_pattern(model, "4:16")
     channels, height, width = model.input_shape
     generator = torch.Generator().manual_seed(5)
     images = torch.randn(8, channels, size or height, size or width, generator=generator)

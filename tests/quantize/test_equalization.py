@@ -9,7 +9,7 @@ import torch
 from coprune import zoo
 from coprune.compiler.float_graph import evaluate
 from coprune.data import cifar10
-from coprune.prune import prune_nm
+from coprune.prune import prune_pattern
 from coprune.quantize import measure_errors, quantize, quantize_traced
 from coprune.quantize.equalization import choose_scales, equalize, measure_channels, rescale
 
@@ -188,7 +188,7 @@ def test_resnet20_with_badly_scaled_blocks_is_as_good_as_before():
 
 def test_pruned_weights_stay_zero():
     model = network(shortcuts)
-    prune_nm(model, n=4, m=16)
+    prune_pattern(model, "4:16")
     graph = lowered(model)
     for layer, before in zip(equalize(graph, [images()]).layers, graph.layers, strict=True):
         for source, original in zip(layer.sources, before.sources, strict=True):

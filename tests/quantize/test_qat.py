@@ -11,7 +11,7 @@ from torchao.quantization.pt2e import move_exported_model_to_eval, move_exported
 from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e, prepare_qat_pt2e
 
 import coprune
-from coprune.prune import prune_nm
+from coprune.prune import prune_pattern
 from coprune.quantize import quantize
 from coprune.quantize.pt2e import AcceleratorQuantizer
 from coprune.quantize.pt2e.observers import MovingActivationObserver
@@ -55,7 +55,7 @@ class Network(nn.Module):
 def trained():
     """Losses, the simulation of the trained network, and the masks of its pruned weights."""
     model = Network().train()
-    masks = prune_nm(model, n=4, m=16)
+    masks = prune_pattern(model, "4:16").masks
     batch = torch.export.Dim("batch", min=2)
     program = torch.export.export(model, (images(2),), dynamic_shapes=({0: batch},))
     module = prepare_qat_pt2e(program.module(), AcceleratorQuantizer(is_qat=True))

@@ -5,11 +5,10 @@ from coprune.prune.budget import BudgetResult
 from coprune.prune.hardware_pruner import HardwarePruner
 from coprune.prune.importance import IMPORTANCES, score_weights
 from coprune.prune.pattern import (
+    PrunedPattern,
     apply_masks,
-    nm_mask,
     prunable_layers,
-    prune_nm,
-    prune_unstructured,
+    prune_pattern,
 )
 from coprune.prune.schedule import (
     Choose,
@@ -23,6 +22,7 @@ from coprune.prune.schedule import (
 )
 from coprune.prune.sensitivity import Sensitivity
 from coprune.prune.sparse_training import SparseTraining
+from coprune.prune.threshold import prune_weights
 
 __all__ = [
     "IMPORTANCES",
@@ -31,6 +31,7 @@ __all__ = [
     "Choose",
     "Gradual",
     "HardwarePruner",
+    "PrunedPattern",
     "OneShot",
     "Schedule",
     "Sensitivity",
@@ -39,10 +40,9 @@ __all__ = [
     "StraightThrough",
     "apply_masks",
     "fixed_choice",
-    "nm_mask",
     "pattern_choice",
     "prunable_layers",
-    "prune_nm",
-    "prune_unstructured",
+    "prune_pattern",
+    "prune_weights",
     "score_weights",
 ]

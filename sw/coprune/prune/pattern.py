@@ -1,39 +1,50 @@
-"""Patterns of pruned weights: N of every M consecutive input channels, or no pattern at all."""
+"""N:M pruning: N of every M consecutive input channels, chosen to keep the most importance."""
+
+from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import nn
 
+from coprune.prune.block_pattern import BlockPattern, parse_pattern
+from coprune.prune.importance import Calibration, Loss, ScoreFunction, score_weights
+from coprune.prune.permutation import permute_channels
 
-def nm_mask(weight: torch.Tensor, *, n: int = 4, m: int = 16) -> torch.Tensor:
-    """Return where ``weight`` keeps the ``n`` largest magnitudes of each group of ``m``.
 
-    A group is ``m`` consecutive input channels of one output channel and one kernel tap; a last
-    group of fewer channels keeps ``n`` of them or all. Of equal magnitudes the lower channel stays.
+@dataclass(frozen=True, eq=False)
+class PrunedPattern:
+    """What `prune_pattern` did to a network.
 
     Parameters
     ----------
-    weight
-        [out, in, height, width] of a convolution or [out, in] of a linear layer.
-
-    Returns
-    -------
-    torch.Tensor
-        bool, in the shape of ``weight``.
+    masks : dict
+        Module name to the bool mask of the weights that were kept.
+    patterns : dict
+        Module name to its `BlockPattern`.
+    importance, kept_importance : dict of float
+        Module name to the sum of the layer's scores, and that of the weights that were kept.
+    kept_without_permutation : dict of float
+        What would have been kept with the channels in the order that they had.
     """
-    if not 1 <= n <= m:
-        raise ValueError(f"n must be in 1..{m} (m), not {n!r}")
-    if weight.dim() < 2:
-        raise ValueError(f"weight must have an input channel axis, not shape {[*weight.shape]}")
-    magnitudes = weight.detach().abs().movedim(1, -1)
-    channels = magnitudes.shape[-1]
-    # -1 is below every magnitude: padding is kept only where a group has fewer than n channels.
-    groups = F.pad(magnitudes, (0, -channels % m), value=-1.0).unflatten(-1, (-1, m))
-    kept = groups.argsort(dim=-1, descending=True, stable=True)[..., :n]
-    mask = torch.zeros_like(groups, dtype=torch.bool).scatter_(-1, kept, True)
-    return mask.flatten(-2)[..., :channels].movedim(-1, 1).contiguous()
+
+    masks: dict[str, torch.Tensor]
+    patterns: dict[str, BlockPattern]
+    importance: dict[str, float]
+    kept_importance: dict[str, float]
+    kept_without_permutation: dict[str, float]
+
+    @property
+    def kept_share(self) -> float:
+        """Kept importance of all layers, of 1."""
+        return sum(self.kept_importance.values()) / sum(self.importance.values())
+
+    @property
+    def permutation_gain(self) -> float:
+        """How much the permutation raised the kept importance of all layers: 0.01 is 1 percent."""
+        without = sum(self.kept_without_permutation.values())
+        return sum(self.kept_importance.values()) / without - 1
 
 
 def prunable_layers(
@@ -68,72 +79,107 @@ def prunable_layers(
     return {name: layer for name, layer in layers.items() if name not in skip}
 
 
-def prune_nm(
-    model: nn.Module, *, n: int = 4, m: int = 16, skip: Collection[str] = ()
-) -> dict[str, torch.Tensor]:
-    """Zero all but the ``n`` largest of every ``m`` weights in each of `prunable_layers`.
+def prune_pattern(
+    model: nn.Module,
+    pattern: str | Mapping[str, str | BlockPattern] = "4:16",
+    *,
+    importance: str | ScoreFunction = "magnitude",
+    calibration: Calibration | None = None,
+    loss: Loss | None = None,
+    permute: bool = False,
+    example: torch.Tensor | None = None,
+    skip: Collection[str] = (),
+) -> PrunedPattern:
+    """Zero all but the N most important of every M consecutive input channels.
+
+    That is for each output channel and kernel tap on its own. A last group of fewer channels keeps
+    N of them or all. Of equal importances the lower channel stays.
 
     Parameters
     ----------
+    pattern
+        ``"N:M"`` for all `prunable_layers`, or the pattern of each layer by module name; layers
+        that are not named stay dense. M is the accelerator's `lanes`.
+    importance, calibration, loss
+        As in `score_weights`.
+    permute
+        First put the channels of inner tensors into the order that keeps more importance, as
+        `permute_channels` does; the network computes the same, but for the rounding of floats.
+    example
+        For ``permute``: an input [N, C, H, W] as `permute_channels` takes it; the first images of
+        the calibration where it is None.
     skip
-        Module names of layers to leave dense.
-
-    Returns
-    -------
-    dict
-        Module name to the bool mask of the weights that were kept.
+        Module names of layers to leave dense; only where all layers have one pattern.
 
     Raises
     ------
     ValueError
-        If ``skip`` names a layer that would not be pruned anyway.
+        A pattern is not N:M with 1 <= N <= M or for another shape, or a layer is not prunable at
+        this M; ``permute`` lacks an example or meets a pattern that differs from block to block;
+        or as `score_weights`.
     """
-    masks = {
-        name: nm_mask(layer.weight, n=n, m=m)
-        for name, layer in prunable_layers(model, skip=skip, m=m).items()
-    }
+    patterns = _layer_patterns(model, pattern, skip=skip)
+    layers = {name: model.get_submodule(name) for name in patterns}
+    scores = score_weights(model, layers, importance=importance, calibration=calibration, loss=loss)
+    without = {name: _sum(scores[name] * patterns[name].mask(scores[name])) for name in patterns}
+    if permute:
+        if example is None and calibration:
+            example = calibration[0][0]
+        if example is None:
+            raise ValueError("permute needs an example input: pass example or calibration")
+        scores = permute_channels(model, scores=scores, patterns=patterns, example=example)
+    masks = {name: patterns[name].mask(scores[name]) for name in patterns}
     apply_masks(model, masks=masks)
-    return masks
+    return PrunedPattern(
+        masks=masks,
+        patterns=patterns,
+        importance={name: _sum(scores[name]) for name in patterns},
+        kept_importance={name: _sum(scores[name] * masks[name]) for name in patterns},
+        kept_without_permutation=without,
+    )
 
 
-def prune_unstructured(
-    model: nn.Module, *, sparsity: float, skip: Collection[str] = ()
-) -> dict[str, torch.Tensor]:
-    """Zero the smallest weights in each of `prunable_layers`, wherever they are.
-
-    Parameters
-    ----------
-    sparsity
-        Part of every layer's weights that becomes zero, from 0 to below 1.
-    skip
-        Module names of layers to leave dense.
-
-    Returns
-    -------
-    dict
-        Module name to the bool mask of the weights that were kept.
-
-    Raises
-    ------
-    ValueError
-        If ``sparsity`` is out of its range, or ``skip`` names a layer that would not be pruned.
-    """
-    if not 0 <= sparsity < 1:
-        raise ValueError(f"sparsity must be from 0 to below 1, not {sparsity!r}")
-    masks = {
-        name: _keep_largest(layer.weight, sparsity=sparsity)
-        for name, layer in prunable_layers(model, skip=skip).items()
-    }
-    apply_masks(model, masks=masks)
-    return masks
+def _sum(scores: torch.Tensor) -> float:
+    return scores.double().sum().item()
 
 
-def _keep_largest(weight: torch.Tensor, *, sparsity: float) -> torch.Tensor:
-    magnitudes = weight.detach().abs().flatten()
-    pruned = magnitudes.argsort(stable=True)[: int(sparsity * len(magnitudes))]
-    mask = torch.ones_like(magnitudes, dtype=torch.bool)
-    mask[pruned] = False
-    return mask.view_as(weight)
+def _layer_patterns(
+    model: nn.Module, pattern: str | Mapping[str, str | BlockPattern], *, skip: Collection[str]
+) -> dict[str, BlockPattern]:
+    if isinstance(pattern, str):
+        n, m = _parse(pattern)
+        layers = prunable_layers(model, m=m, skip=skip)
+        return {
+            name: BlockPattern.uniform(tuple(layer.weight.shape), n=n, lanes=m)
+            for name, layer in layers.items()
+        }
+    if skip:
+        raise ValueError(
+            f"skip must be empty where every layer has its pattern, not {sorted(skip)}: "
+            "leave those layers out of pattern"
+        )
+    patterns = {}
+    for name, of_layer in pattern.items():
+        n, m = (None, of_layer.lanes) if isinstance(of_layer, BlockPattern) else _parse(of_layer)
+        layers = prunable_layers(model, m=m)
+        if name not in layers:
+            raise ValueError(
+                f"pattern must name layers that are prunable in groups of {m}, not {name!r}: "
+                f"these are {list(layers)}"
+            )
+        patterns[name] = (
+            of_layer
+            if n is None
+            else BlockPattern.uniform(tuple(layers[name].weight.shape), n=n, lanes=m)
+        )
+    return patterns
+
+
+def _parse(text: str) -> tuple[int, int]:
+    n, m = parse_pattern(text)
+    if n == 0:
+        raise ValueError(f"N must be at least 1 in a pattern N:M, not {text!r}")
+    return n, m
 
 
 @torch.no_grad()

@@ -232,7 +232,9 @@ def test_no_layers_have_no_scores(network, calibration):
 
 
 def test_other_layers_are_refused(network):
-    with pytest.raises(ValueError, match=r"Conv2d or Linear modules, but 'norm' is a BatchNorm2d"):
+    with pytest.raises(
+        ValueError, match=r"convolutions or Linear modules, but 'norm' is a BatchNorm2d"
+    ):
         score_weights(network, {"norm": network.norm})
 
 

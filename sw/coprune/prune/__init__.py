@@ -22,6 +22,7 @@ from coprune.prune.schedule import (
 )
 from coprune.prune.sensitivity import Sensitivity
 from coprune.prune.sparse_training import SparseTraining
+from coprune.prune.structure import Structure, apply_structure, prune_structure
 from coprune.prune.threshold import prune_weights
 
 __all__ = [
@@ -38,11 +39,14 @@ __all__ = [
     "SparseTraining",
     "Steps",
     "StraightThrough",
+    "Structure",
     "apply_masks",
+    "apply_structure",
     "fixed_choice",
     "pattern_choice",
     "prunable_layers",
     "prune_pattern",
+    "prune_structure",
     "prune_weights",
     "score_weights",
 ]

@@ -23,7 +23,8 @@ Loss: TypeAlias = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 """From logits [N, classes] and labels to the mean loss of a batch."""
 Scores: TypeAlias = dict[str, torch.Tensor]
 """Module name to a float tensor in the shape of the module's weight."""
-Layers: TypeAlias = Mapping[str, nn.Conv2d | nn.Linear]
+Layer: TypeAlias = nn.Conv1d | nn.Conv2d | nn.Linear
+Layers: TypeAlias = Mapping[str, Layer]
 ScoreFunction: TypeAlias = Callable[[nn.Module, Layers, Calibration], Mapping[str, torch.Tensor]]
 """An importance of one's own: from model (in evaluation mode), layers and calibration to scores."""
 
@@ -63,9 +64,9 @@ def score_weights(
         the network, or scores are negative, not finite or of another shape than the weight.
     """
     for name, layer in layers.items():
-        if not isinstance(layer, nn.Conv2d | nn.Linear):
+        if not isinstance(layer, Layer):
             raise ValueError(
-                f"layers must be Conv2d or Linear modules, but {name!r} is a "
+                f"layers must be convolutions or Linear modules, but {name!r} is a "
                 f"{type(layer).__name__}: leave it out"
             )
     batches = _checked(calibration, model=model)
@@ -176,8 +177,8 @@ def _wanda(model: nn.Module, layers: Layers, batches: Calibration, loss: Loss) -
     """
     squares = dict.fromkeys(layers, 0)
 
-    def observe(name: str, layer: nn.Conv2d | nn.Linear, x: torch.Tensor) -> None:
-        channels = x.movedim(1, -1) if isinstance(layer, nn.Conv2d) else x
+    def observe(name: str, layer: Layer, x: torch.Tensor) -> None:
+        channels = x if isinstance(layer, nn.Linear) else x.movedim(1, -1)
         squares[name] = squares[name] + channels.double().square().flatten(0, -2).sum(dim=0)
 
     hooks = [

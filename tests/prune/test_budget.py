@@ -26,9 +26,9 @@ def solver(model: nn.Module, *, granularity: str) -> BudgetSolver:
 def test_predicted_cycles_are_those_of_the_compiled_program(granularity, share):
     model = network()
     solve = solver(model, granularity=granularity)
-    budget = int(share * solve.dense_cycles)
+    budget = int(share * solve.full_cycles)
     result = solve.solve(budget, model=model)
-    assert result.dense_cycles == solve.dense_cycles
+    assert result.dense_cycles == solve.full_cycles
     apply_masks(model, masks=result.masks)
     program = coprune.compile(model, ACCELERATOR, calibration=calibration())
     assert program.cycles().total.cycles == result.predicted_cycles <= budget
@@ -39,7 +39,7 @@ def test_predicted_cycles_are_those_of_the_compiled_program(granularity, share):
 def test_no_other_n_of_the_layers_keeps_more_within_the_budget():
     model = network()
     solve = solver(model, granularity="layer")
-    budget = int(0.7 * solve.dense_cycles)
+    budget = int(0.7 * solve.full_cycles)
     result = solve.solve(budget, model=model)
 
     counter = CycleCounter(model, ACCELERATOR, calibration=calibration())
@@ -60,7 +60,7 @@ def test_no_other_n_of_the_layers_keeps_more_within_the_budget():
 def test_blocks_keep_more_than_whole_layers_at_the_same_cycles():
     model = network()
     whole, blocks = (solver(model, granularity=each) for each in ("layer", "block"))
-    budget = int(0.7 * whole.dense_cycles)
+    budget = int(0.7 * whole.full_cycles)
     kept = [solve.solve(budget, model=model).kept_importance for solve in (whole, blocks)]
     assert kept[0] < kept[1] < 1
 
@@ -69,7 +69,7 @@ def test_masks_have_the_pattern_and_the_network_is_left_alone():
     model = network()
     before = {name: value.clone() for name, value in model.state_dict().items()}
     solve = solver(model, granularity="block")
-    result = solve.solve(int(0.7 * solve.dense_cycles), model=model)
+    result = solve.solve(int(0.7 * solve.full_cycles), model=model)
     for name, value in model.state_dict().items():
         assert torch.equal(value, before[name])
     for name, pattern in result.pattern.items():
@@ -81,7 +81,7 @@ def test_masks_have_the_pattern_and_the_network_is_left_alone():
 def test_an_ample_budget_prunes_nothing_that_costs():
     model = network()
     solve = solver(model, granularity="layer")
-    result = solve.solve(2 * solve.dense_cycles, model=model)
+    result = solve.solve(2 * solve.full_cycles, model=model)
     assert [pattern.n for pattern in result.pattern.values()] == [8, 8, 8]
     assert result.predicted_cycles == result.dense_cycles
     assert result.kept_importance == 1

@@ -123,3 +123,63 @@ def test_importances_of_ones_own_decide():
         assert bool(kept[:, :, :n].all()), name
         assert not bool(kept[:, :, n:].any()), name
         assert np.isclose(float(result.masks[name].float().mean()), n / 8)
+
+
+def test_classic_methods_prune_the_network_and_keep_their_masks():
+    pruned = pruner()
+    masks = pruned.prune_weights(sparsity=0.5)
+    assert pruned.masks == masks
+    assert not bool(pruned.model.conv2.weight[~masks["conv2"]].any())
+    pattern = pruned.prune_pattern({"conv1": "2:8"})
+    assert pruned.masks == {**masks, **pattern.masks}
+    assert int((pruned.model.conv1.weight != 0).sum()) <= 16 * 9 * 2
+    with pytest.raises(ValueError, match=r"M of a pattern must be 8, the accelerator's lanes"):
+        pruned.prune_pattern("4:16")
+    with pytest.raises(ValueError, match="prune_structure must come before other pruning"):
+        pruned.prune_structure(ratio=0.5)
+
+
+def test_speedups_are_over_the_network_before_channels_were_taken_out():
+    dense = compiled_cycles(network())
+    pruned = pruner()
+    pruned.prune_structure(ratio=0.5)
+    assert pruned.dense_cycles == dense
+    assert pruned.count_cycles().total.cycles == compiled_cycles(pruned.model) < dense
+    result = pruned.prune_to_budget(speedup=2.5)
+    assert result.dense_cycles == dense
+    assert result.predicted_cycles == compiled_cycles(pruned.model) <= dense / 2.5
+
+
+class Wide(torch.nn.Module):
+    """Layers of which half of the channels do nothing."""
+
+    input_shape = (3, 8, 8)
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.stem = torch.nn.Conv2d(3, 8, 3, padding=1)
+        self.conv1 = torch.nn.Conv2d(8, 32, 1)
+        self.conv2 = torch.nn.Conv2d(32, 8, 1)
+        with torch.no_grad():
+            self.conv1.weight[::2] *= 1e-3
+            self.conv2.weight[:, ::2] *= 1e-3
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.conv2(torch.relu(self.conv1(torch.relu(self.stem(x))))).mean(dim=(2, 3))
+
+
+def test_channels_go_where_that_keeps_more_at_the_same_cycles():
+    # The drains of four tiles of outputs take longer than the slots, so only fewer tiles are faster.
+    model = Wide().eval()
+    calibration = [labelled_images()]
+    dense = HardwarePruner(model, ACCELERATOR, calibration=calibration).dense_cycles
+    pruned = HardwarePruner(model, ACCELERATOR, calibration=calibration)
+    result = pruned.prune_to_budget(speedup=1.35, channels=True)
+    assert result.structure["channels"]["conv1"]["outputs"] == list(range(1, 32, 2))
+    assert model.conv1.out_channels == 16
+    assert result.kept_importance > 0.5
+    program = coprune.compile(model, ACCELERATOR, calibration=[labelled_images()[0]])
+    assert program.cycles().total.cycles == result.predicted_cycles <= dense / 1.35
+    for name, mask in result.masks.items():
+        assert torch.equal(model.get_submodule(name).weight != 0, mask)

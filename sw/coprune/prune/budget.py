@@ -16,6 +16,7 @@ from coprune.prune.cycle_counter import CycleCounter
 from coprune.prune.knapsack import solve
 from coprune.prune.layer_menu import Granularity, LayerMenu
 from coprune.prune.pattern import apply_masks
+from coprune.prune.structure import Structure
 from coprune.results import CycleTable
 
 MOST_ROUNDS = 12
@@ -33,7 +34,7 @@ class BudgetResult:
     predicted_cycles : int
         Cycles of the pruned network, from start to interrupt: those of its compiled program.
     dense_cycles : int
-        Of the network with all its weights.
+        Of the network before any pruning.
     pattern : dict of BlockPattern
         By module name.
     masks : dict of bool tensor
@@ -42,6 +43,8 @@ class BudgetResult:
         Share of the importance of all prunable weights, from 0 to 1.
     table : CycleTable
         The pruned network's cycles per layer.
+    structure : Structure or None
+        Channels that were taken out before, where that was asked for and keeps more.
     """
 
     budget: int
@@ -51,6 +54,7 @@ class BudgetResult:
     masks: dict[str, torch.Tensor]
     kept_importance: float
     table: CycleTable
+    structure: Structure | None = None
 
     @property
     def speedup(self) -> float:
@@ -110,6 +114,11 @@ class BudgetSolver:
         Of the network.
     lanes, granularity
         As for `LayerMenu`.
+
+    Attributes
+    ----------
+    full_cycles : int
+        Of the network with all weights that it has.
     """
 
     def __init__(
@@ -122,7 +131,7 @@ class BudgetSolver:
     ) -> None:
         self._scores = scores
         self._counter = counter
-        self.dense_cycles = counter.count({}).total.cycles
+        self.full_cycles = counter.count({}).total.cycles
         curves = _measure_curves(scores, counter=counter, lanes=lanes)
         self._menus = {
             name: LayerMenu(scores[name], cycles=curves[name], lanes=lanes, granularity=granularity)
@@ -164,7 +173,7 @@ class BudgetSolver:
         return BudgetResult(
             budget=budget,
             predicted_cycles=table.total.cycles,
-            dense_cycles=self.dense_cycles,
+            dense_cycles=self.full_cycles,
             pattern=pattern,
             masks=masks,
             kept_importance=kept / whole if whole else 1.0,
@@ -177,7 +186,7 @@ class BudgetSolver:
         """The best masks found whose cycles, with the dense network's scales, are in the target."""
         menus = [menu.menu for menu in self._menus.values()]
         # What other layers take, and what the menus do not know.
-        overhead = self.dense_cycles - sum(int(menu.cost[-1]) for menu in menus)
+        overhead = self.full_cycles - sum(int(menu.cost[-1]) for menu in menus)
         best, tried = None, set()
         for _ in range(MOST_ROUNDS):
             try:
@@ -188,7 +197,7 @@ class BudgetSolver:
                 least = overhead + sum(int(menu.cost[0]) for menu in menus)
                 raise ValueError(
                     f"a budget of {budget:,} cycles cannot be met: with everything pruned that may "
-                    f"be, the network takes about {least:,} of {self.dense_cycles:,}"
+                    f"be, the network takes about {least:,} of {self.full_cycles:,}"
                 ) from None
             costs, values = zip(
                 *((m.cost[k], m.value[k]) for m, k in zip(menus, chosen, strict=True)), strict=True

@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Collection, Mapping
+from dataclasses import replace
 from functools import cached_property
 
 import torch
 from torch import nn
 
+from coprune.prune.block_pattern import BlockPattern, parse_pattern
 from coprune.prune.budget import BudgetResult, BudgetSolver, budget_cycles
 from coprune.prune.cycle_counter import CycleCounter
 from coprune.prune.importance import Calibration, Loss, ScoreFunction, score_weights
 from coprune.prune.layer_menu import Granularity
-from coprune.prune.pattern import apply_masks, prunable_layers
+from coprune.prune.pattern import PrunedPattern, apply_masks, prunable_layers, prune_pattern
 from coprune.prune.sensitivity import Sensitivity, measure_sensitivity
+from coprune.prune.structure import Structure, apply_structure, prune_structure
+from coprune.prune.threshold import prune_weights
 from coprune.results import CycleTable
 from coprune_hw.contract import AcceleratorConfig
 from coprune_sim.cycle_model import MemoryModel
+
+CHANNEL_RATIOS = (0.25, 0.5)
+"""Parts of the channels that `HardwarePruner.prune_to_budget` tries to take out."""
 
 
 class HardwarePruner:
@@ -53,6 +61,7 @@ class HardwarePruner:
         self.model = model
         self.accelerator = accelerator
         self.masks: dict[str, torch.Tensor] = {}
+        self._original = copy.deepcopy(model)
         self._calibration = calibration
         self._memory = memory
 
@@ -64,6 +73,105 @@ class HardwarePruner:
         """Return the name of the accelerator's layer that computes a module of the network."""
         return self._counter.layers[module]
 
+    def prune_weights(
+        self,
+        *,
+        threshold: float | None = None,
+        sparsity: float | None = None,
+        scope: str = "global",
+        unit: str = "layer",
+        importance: str | ScoreFunction = "magnitude",
+        skip: Collection[str] = (),
+        loss: Loss | None = None,
+    ) -> dict[str, torch.Tensor]:
+        """Zero the weights whose importance does not exceed a threshold; see `prune_weights`."""
+        masks = prune_weights(
+            self.model,
+            threshold=threshold,
+            sparsity=sparsity,
+            scope=scope,
+            unit=unit,
+            importance=importance,
+            calibration=self._calibration,
+            loss=loss,
+            lanes=self.accelerator.lanes,
+            skip=skip,
+        )
+        self.masks |= masks
+        return masks
+
+    def prune_pattern(
+        self,
+        pattern: str | Mapping[str, str | BlockPattern],
+        *,
+        importance: str | ScoreFunction = "magnitude",
+        permute: bool = False,
+        skip: Collection[str] = (),
+        loss: Loss | None = None,
+    ) -> PrunedPattern:
+        """Zero all but the N most important of every M input channels; see `prune_pattern`.
+
+        Raises
+        ------
+        ValueError
+            M is not the accelerator's lanes; or as `prune_pattern`.
+        """
+        lanes = self.accelerator.lanes
+        for each in [pattern] if isinstance(pattern, str) else pattern.values():
+            m = each.lanes if isinstance(each, BlockPattern) else parse_pattern(each)[1]
+            if m != lanes:
+                raise ValueError(
+                    f"M of a pattern must be {lanes}, the accelerator's lanes, not {m} as in {each}"
+                )
+        result = prune_pattern(
+            self.model,
+            pattern,
+            importance=importance,
+            calibration=self._calibration,
+            loss=loss,
+            permute=permute,
+            skip=skip,
+        )
+        self._forget_counts()
+        self.masks |= result.masks
+        return result
+
+    def prune_structure(
+        self,
+        *,
+        ratio: float | None = None,
+        channels: Mapping[str, int] | None = None,
+        unit: str = "channels",
+        importance: str | ScoreFunction = "magnitude",
+        multiple: int = 1,
+        skip: Collection[str] = (),
+        loss: Loss | None = None,
+    ) -> Structure:
+        """Take channels or residual blocks out of the network; see `prune_structure`.
+
+        Raises
+        ------
+        ValueError
+            Weights have been masked before, or as `prune_structure`.
+        """
+        if self.masks:
+            raise ValueError(
+                "prune_structure must come before other pruning, whose masks would no longer fit"
+            )
+        structure = prune_structure(
+            self.model,
+            ratio=ratio,
+            channels=channels,
+            unit=unit,
+            importance=importance,
+            calibration=self._calibration,
+            loss=loss,
+            multiple=multiple,
+            skip=skip,
+        )
+        self._forget_counts()
+        return structure
+
     def prune_to_budget(
         self,
         *,
@@ -73,6 +181,7 @@ class HardwarePruner:
         mhz: float | None = None,
         importance: str | ScoreFunction = "energy",
         granularity: Granularity = "block",
+        channels: bool = False,
         skip: Collection[str] = (),
         loss: Loss | None = None,
     ) -> BudgetResult:
@@ -82,12 +191,15 @@ class HardwarePruner:
         ----------
         cycles, speedup, latency_ms
             One of them: from the host's start to the interrupt; how many times as fast as the
-            network with all weights; or time, at a clock of `mhz`.
+            network was when the pruner was made; or time, at a clock of `mhz`.
         importance
             See `score_weights`. Layers compete with each other for cycles, so it must be
             comparable between them.
         granularity
             ``"layer"`` keeps one N of N:lanes in all of a layer, ``"block"`` one N in each block.
+        channels
+            Try what `CHANNEL_RATIOS` less channels, a multiple of the lanes left, keep at the same
+            budget; the network gets smaller where that is more.
         skip
             Module names of layers to leave dense.
         loss
@@ -98,19 +210,76 @@ class HardwarePruner:
         ValueError
             The budget cannot be met, or is not given in one way; or as `score_weights`.
         """
-        scores = self._score(importance=importance, skip=skip, loss=loss)
-        solver = BudgetSolver(
-            scores,
-            counter=self._counter,
-            lanes=self.accelerator.lanes,
-            granularity=granularity,
-        )
         budget = budget_cycles(
-            solver.dense_cycles, cycles=cycles, speedup=speedup, latency_ms=latency_ms, mhz=mhz
+            self.dense_cycles, cycles=cycles, speedup=speedup, latency_ms=latency_ms, mhz=mhz
         )
-        result = solver.solve(budget, model=self.model)
-        self._apply(result.masks)
-        return result
+        scores = self._score(importance=importance, skip=skip, loss=loss)
+        solver = self._solver(scores, counter=self._counter, granularity=granularity)
+        if not channels:
+            result = solver.solve(budget, model=self.model)
+        else:
+            result = self._solve_with_channels(
+                budget, solver=solver, scores=scores, granularity=granularity
+            )
+        if result.structure is not None:
+            apply_structure(self.model, result.structure)
+            self._forget_counts()
+        apply_masks(self.model, masks=result.masks)
+        self.masks |= result.masks
+        return replace(result, dense_cycles=self.dense_cycles)
+
+    def _solve_with_channels(
+        self,
+        budget: int,
+        *,
+        solver: BudgetSolver,
+        scores: dict[str, torch.Tensor],
+        granularity: Granularity,
+    ) -> BudgetResult:
+        """The best of the solutions without some of the channels, measured by the same scores."""
+        if self.masks:
+            raise ValueError("channels must be taken out before other pruning, not after it")
+        whole = sum(float(layer.sum(dtype=torch.float64)) for layer in scores.values())
+        solutions: list[BudgetResult] = []
+        failure = None
+        try:
+            solutions.append(solver.solve(budget, model=self.model))
+        except ValueError as error:
+            failure = error
+        for ratio in CHANNEL_RATIOS:
+            smaller = copy.deepcopy(self.model)
+            structure = prune_structure(
+                smaller,
+                ratio=ratio,
+                importance=lambda model, layers, batches: {
+                    name: scores.get(name, torch.zeros_like(layer.weight))
+                    for name, layer in layers.items()
+                },
+                calibration=self._calibration,
+                multiple=self.accelerator.lanes,
+            )
+            if not structure["channels"]:
+                continue
+            left = {
+                name: _take_channels(layer, structure["channels"].get(name, {}))
+                for name, layer in scores.items()
+            }
+            smaller_solver = self._solver(
+                left, counter=self._count(smaller), granularity=granularity
+            )
+            try:
+                solution = smaller_solver.solve(budget, model=smaller)
+            except ValueError as error:
+                failure = error
+                continue
+            kept = sum(
+                float(layer[solution.masks[name]].sum(dtype=torch.float64))
+                for name, layer in left.items()
+            )
+            solutions.append(replace(solution, kept_importance=kept / whole, structure=structure))
+        if not solutions:
+            raise failure
+        return max(solutions, key=lambda solution: solution.kept_importance)
 
     def measure_sensitivity(
         self,
@@ -153,13 +322,36 @@ class HardwarePruner:
         )
 
     @cached_property
+    def dense_cycles(self) -> int:
+        """Cycles of the network as it was when the pruner was made."""
+        return self._count(self._original).count({}).total.cycles
+
+    @cached_property
     def _counter(self) -> CycleCounter:
+        return self._count(self.model)
+
+    def _count(self, model: nn.Module) -> CycleCounter:
         return CycleCounter(
-            self.model,
+            model,
             self.accelerator,
             calibration=[images for images, _ in self._calibration],
             memory=self._memory,
         )
+
+    def _solver(
+        self,
+        scores: Mapping[str, torch.Tensor],
+        *,
+        counter: CycleCounter,
+        granularity: Granularity,
+    ) -> BudgetSolver:
+        return BudgetSolver(
+            scores, counter=counter, lanes=self.accelerator.lanes, granularity=granularity
+        )
+
+    def _forget_counts(self) -> None:
+        """The network's layers or their order of channels are no longer those that are counted."""
+        self.__dict__.pop("_counter", None)
 
     def _score(
         self, *, importance: str | ScoreFunction, skip: Collection[str], loss: Loss | None
@@ -169,6 +361,9 @@ class HardwarePruner:
             self.model, layers, importance=importance, calibration=self._calibration, loss=loss
         )
 
-    def _apply(self, masks: Mapping[str, torch.Tensor]) -> None:
-        apply_masks(self.model, masks=masks)
-        self.masks = {**self.masks, **masks}
+
+def _take_channels(scores: torch.Tensor, kept: Mapping[str, list[int]]) -> torch.Tensor:
+    """Scores of the channels of a layer that are left."""
+    if "outputs" in kept:
+        scores = scores[kept["outputs"]]
+    return scores[:, kept["inputs"]] if "inputs" in kept else scores

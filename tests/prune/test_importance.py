@@ -65,10 +65,11 @@ def test_magnitude_is_the_absolute_value():
     assert score(linear([0.5, -2.0], [0.0, 1.0])).tolist() == [[0.5, 2.0], [0.0, 1.0]]
 
 
-def test_energy_is_the_share_of_the_layers_squares():
-    # 4 + 1 + 0 + 4 + 1 = 10.
-    scores = score(linear([-2.0, 1.0, 0.0, 2.0, -1.0]), importance="energy")
-    assert scores.flatten().tolist() == pytest.approx([0.4, 0.1, 0, 0.4, 0.1])
+def test_energy_is_the_share_of_the_layers_squares_and_larger_for_more_weights():
+    # 4 + 1 + 0 + 4 + 1 = 10, of 16 weights, whose fourth root is 2.
+    weights = [-2.0, 1.0, 0.0, 2.0, -1.0] + 11 * [0.0]
+    scores = score(linear(weights), importance="energy").flatten().tolist()
+    assert scores == pytest.approx([0.8, 0.2, 0, 0.8, 0.2] + 11 * [0])
     assert not score(linear([0.0, 0.0]), importance="energy").any()
 
 

@@ -3,9 +3,15 @@ import pytest
 import torch
 
 from coprune import zoo
+<<<<<<< HEAD
 from coprune.data import load_sample
 from coprune.prune import prunable_layers
 from coprune.prune.finetune import evaluate
+=======
+from coprune.data import load_sample, normalize
+from coprune.prune import nm_mask, prunable_layers
+from coprune.train import evaluate
+>>>>>>> f73ac8f (Tests of the training loop, schedules and sparse training)
 
 
 def test_unknown_weights_are_refused():
@@ -42,7 +48,7 @@ def test_shipped_pruned_network_is_4_of_16_in_every_eligible_layer():
 @pytest.mark.parametrize(("name", "correct"), [("resnet20-dense", 453), ("resnet20", 455)])
 def test_shipped_network_recognizes_the_shipped_images(name, correct):
     test = load_sample().test
-    accuracy = evaluate(zoo.build(name), images=test.images, labels=test.labels)
+    accuracy = evaluate(zoo.build(name), dataset=test, normalize=normalize)
     assert accuracy >= correct / 500
 
 

@@ -8,8 +8,7 @@ import torch
 
 from coprune import zoo
 from coprune.data import cifar10, fashion_mnist
-from coprune.prune.finetune import evaluate
-from coprune.zoo import training
+from coprune.train import evaluate
 
 SHARED = Path(__file__).parents[3] / "shared" / "data"
 CHECKPOINTS = {
@@ -28,7 +27,7 @@ def test_public_checkpoint_recognizes_the_shipped_images(name):
         pytest.skip(f"no {checkpoint}")
     test = cifar10.load_sample().test
     model = zoo.build(name, weights=checkpoint)
-    accuracy = evaluate(model, images=test.images, labels=test.labels)
+    accuracy = evaluate(model, dataset=test, normalize=cifar10.normalize)
     assert accuracy == pytest.approx(correct / 500, abs=0.005)
 
 
@@ -46,16 +45,14 @@ def test_mlperf_tiny_weights_recognize_the_shipped_images():
 
 def test_lenet5_recognizes_the_shipped_images():
     test = fashion_mnist.load_sample().test
-    accuracy = training.evaluate(
-        zoo.build("lenet5"), dataset=test, normalize=fashion_mnist.normalize
-    )
+    accuracy = evaluate(zoo.build("lenet5"), dataset=test, normalize=fashion_mnist.normalize)
     assert accuracy >= 0.91
 
 
 def test_mobilenetv2_recognizes_the_shipped_images():
     test = cifar10.load_sample().test
     model = zoo.build("mobilenetv2-cifar10")
-    accuracy = training.evaluate(model, dataset=test, normalize=cifar10.normalize)
+    accuracy = evaluate(model, dataset=test, normalize=cifar10.normalize)
     assert accuracy == pytest.approx(431 / 500, abs=0.005)
 
 

@@ -11,7 +11,7 @@ from torchao.quantization.pt2e import move_exported_model_to_eval, move_exported
 from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e, prepare_qat_pt2e
 
 import coprune
-from coprune.prune import prune_pattern
+from coprune.prune import SparseTraining, fixed_choice, prune_pattern
 from coprune.quantize import quantize
 from coprune.quantize.pt2e import AcceleratorQuantizer
 from coprune.quantize.pt2e.observers import MovingActivationObserver
@@ -61,18 +61,19 @@ def trained():
     module = prepare_qat_pt2e(program.module(), AcceleratorQuantizer(is_qat=True))
     move_exported_model_to_train(module)
     parameters = dict(module.named_parameters())
-    optimizer = torch.optim.SGD(parameters.values(), lr=0.05, momentum=0.9)
+    optimizer = torch.optim.SGD(parameters.values(), lr=0.05, momentum=0.9, weight_decay=1e-3)
     labels = torch.arange(IMAGES) % CLASSES
     inputs = images(IMAGES) + labels.view(-1, 1, 1, 1)
     losses = []
+    sparse = SparseTraining(module, choose=fixed_choice(masks), optimizer=optimizer)
     for _ in range(STEPS):
+        sparse.before_forward()
         loss = F.cross_entropy(module(inputs), labels)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-        with torch.no_grad():
-            for name, mask in masks.items():
-                parameters[f"{name}.weight"] *= mask
+        for name, mask in masks.items():
+            assert not parameters[f"{name}.weight"][~mask].any()
         losses.append(loss.item())
     module = copy.deepcopy(module)
     move_exported_model_to_eval(module)

@@ -289,6 +289,7 @@ class _Run:
         self.loss_sum = torch.zeros((), dtype=torch.float64, device=self.device)
         self.correct = torch.zeros((), dtype=torch.float64, device=self.device)
         self.history: list[dict] = []
+        self._training: bool | None = None
 
     @property
     def modules(self) -> list[nn.Module]:
@@ -336,16 +337,22 @@ class _Run:
     @contextmanager
     def pruned(self) -> Iterator[None]:
         """Inside, the network is in evaluation mode and as pruned as it is in training."""
-        set_training(self.model, training=False)
+        self.set_training(False)
         with nullcontext() if self.sparse is None else self.sparse.pruned():
             yield
 
     def finish(self) -> dict[str, torch.Tensor]:
         """Leave the network pruned and in evaluation mode, and return the masks."""
-        set_training(self.model, training=False)
+        self.set_training(False)
         if self.features is not None:
             self.features.remove()
         return {} if self.sparse is None else self.sparse.finish()
+
+    def set_training(self, training: bool) -> None:
+        """Put the network in training or evaluation mode, which takes a graph some seconds."""
+        if training != self._training:
+            set_training(self.model, training=training)
+            self._training = training
 
     def begin_step(self) -> None:
         """Set random numbers and learning rate of a step, and prune if it is time to."""
@@ -432,7 +439,7 @@ def _train_epoch(
         An interruption was asked for in the last step; in the others it is raised.
     """
     workers = run.workers
-    set_training(run.model, training=True)
+    run.set_training(True)
     if run.teacher is not None:
         run.teacher.begin_epoch(run.epoch)
     saved_at = time.monotonic()

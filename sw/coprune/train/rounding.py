@@ -8,8 +8,6 @@ import torch
 from torch import nn
 from torch.fx import GraphModule
 
-from coprune.train.mode import set_training
-
 
 def prepare_for_rounding(model: nn.Module, *, images: torch.Tensor, observer: str) -> GraphModule:
     """Export ``model`` for training with simulated rounding.
@@ -36,10 +34,14 @@ def prepare_for_rounding(model: nn.Module, *, images: torch.Tensor, observer: st
 
 
 def simulate_rounding(prepared: GraphModule) -> GraphModule:
-    """Return what `coprune.compile` takes of a network that was prepared and trained."""
+    """Return what `coprune.compile` takes of a network that was prepared and trained.
+
+    Parameters
+    ----------
+    prepared
+        In evaluation mode, as `coprune.train.train` leaves it.
+    """
     from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e
 
     # It changes what it is given.
-    trained = copy.deepcopy(prepared)
-    set_training(trained, training=False)
-    return convert_pt2e(trained)
+    return convert_pt2e(copy.deepcopy(prepared))

@@ -114,6 +114,14 @@ class MovingActivationObserver(ActivationObserver):
         """The grid so far; None before the first batch."""
         return None if self._ends is None else Grid.spanning(*self._ends)
 
+    def get_extra_state(self) -> torch.Tensor:
+        """What a state dict holds of it: the ends, or nothing before the first batch."""
+        return torch.tensor(self._ends or (), dtype=torch.float64)
+
+    def set_extra_state(self, state: torch.Tensor) -> None:
+        """Go on from where another observer was."""
+        self._ends = tuple(state.tolist()) or None
+
 
 class WeightObserver(_Observer):
     """Chooses the step of weights, one for each output channel.

@@ -1,3 +1,5 @@
+import copy
+
 import numpy as np
 import pytest
 import torch
@@ -10,8 +12,8 @@ from coprune.prune import (
     Steps,
     StraightThrough,
     fixed_choice,
-    nm_mask,
     pattern_choice,
+    prune_pattern,
 )
 
 
@@ -48,7 +50,8 @@ def test_steps_of_kept_weights_give_these_to_every_block():
     layer = nn.Sequential(nn.Conv2d(32, 16, 3))
     choose = pattern_choice({"0": BlockPattern.uniform((16, 32, 3, 3), n=4, lanes=16)})
     for share, n in zip(Steps.of_kept((8, 6, 5, 4), m=16).shares, (8, 6, 5, 4), strict=True):
-        assert torch.equal(choose(layer, share)["0"], nm_mask(layer[0].weight, n=n)), n
+        expected = prune_pattern(copy.deepcopy(layer), f"{n}:16").masks["0"]
+        assert torch.equal(choose(layer, share)["0"], expected), n
 
 
 def test_blocks_of_a_pattern_go_their_own_way():

@@ -16,7 +16,6 @@ from coprune.prune import (
     OneShot,
     Steps,
     StraightThrough,
-    nm_mask,
     pattern_choice,
 )
 from coprune.train import Distillation, TrainingSettings, evaluate, train
@@ -154,7 +153,7 @@ def test_pruned_weights_end_as_exact_zeros(network, dataset, tmp_path, schedule,
     assert list(masks) == ["conv"]
     assert np.array_equal(masks["conv"].sum(dim=1).numpy(), np.full((16, 3, 3), 4))
     assert not network.conv.weight[~masks["conv"]].any()
-    assert torch.equal(nm_mask(network.conv.weight), masks["conv"])
+    assert torch.equal(CHOOSE(network, 1.0)["conv"], masks["conv"])
 
 
 def test_training_learns_and_logs_each_epoch(network, dataset, tmp_path):

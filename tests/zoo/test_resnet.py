@@ -3,15 +3,9 @@ import pytest
 import torch
 
 from coprune import zoo
-<<<<<<< HEAD
-from coprune.data import load_sample
-from coprune.prune import prunable_layers
-from coprune.prune.finetune import evaluate
-=======
 from coprune.data import load_sample, normalize
-from coprune.prune import nm_mask, prunable_layers
+from coprune.prune import prunable_layers
 from coprune.train import evaluate
->>>>>>> f73ac8f (Tests of the training loop, schedules and sparse training)
 
 
 def test_unknown_weights_are_refused():

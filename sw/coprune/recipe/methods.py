@@ -7,18 +7,44 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import nn
 
 from coprune.data import DataSet
-from coprune.prune import BlockPattern, Choose, HardwarePruner, pattern_choice, prunable_layers
+from coprune.prune import (
+    BlockPattern,
+    Choose,
+    HardwarePruner,
+    Structure,
+    apply_structure,
+    pattern_choice,
+    prunable_layers,
+)
 from coprune.prune.block_pattern import parse_pattern
 from coprune_hw.contract import AcceleratorConfig
 
-Plan = Callable[[nn.Module, AcceleratorConfig, DataSet, Mapping[str, Any]], Choose | None]
-"""Returns what chooses masks of a network, or None where nothing is masked.
 
-It is given the dense network, which it may change in place, and the options of ``[prune]``. A run
-that is resumed plans again, so the plan must follow from these alone.
+@dataclass(frozen=True)
+class Planned:
+    """How a network is going to be pruned.
+
+    Parameters
+    ----------
+    choose
+        Chooses masks; None where nothing is masked.
+    structure
+        What was taken out of the network already, if anything was.
+    """
+
+    choose: Choose | None = None
+    structure: Structure | None = None
+
+
+Plan = Callable[[nn.Module, AcceleratorConfig, DataSet, Mapping[str, Any]], Planned]
+"""Plans how to prune a dense network, and takes out of it what is to go as a whole.
+
+It is given the options of ``[prune]``. A run that is resumed plans again, so the plan must follow
+from these alone.
 """
 
 
@@ -39,13 +65,14 @@ class Method:
 
 def plan_nothing(
     model: nn.Module, accelerator: AcceleratorConfig, data: DataSet, options: Mapping[str, Any]
-) -> None:
+) -> Planned:
     """Leave the network dense."""
+    return Planned()
 
 
 def plan_pattern(
     model: nn.Module, accelerator: AcceleratorConfig, data: DataSet, options: Mapping[str, Any]
-) -> Choose:
+) -> Planned:
     """Keep the largest N of every M weights.
 
     Options: ``pattern``, ``"N:M"`` for all prunable layers or a table of layers' names and patterns
@@ -67,50 +94,90 @@ def plan_pattern(
                 f"prune.pattern and prune.skip must name prunable layers, not {name!r}; "
                 f"there are {', '.join(layers) or 'none'}"
             )
-    return pattern_choice(
+    choose = pattern_choice(
         {
             name: _pattern(layers[name], text, lanes=accelerator.lanes)
             for name, text in pattern.items()
             if name not in skip
         }
     )
+    return Planned(choose)
 
 
 def plan_budget(
     model: nn.Module, accelerator: AcceleratorConfig, data: DataSet, options: Mapping[str, Any]
-) -> Choose:
-    """Keep the most importance within a budget of cycles, as `HardwarePruner.prune_to_budget`.
+) -> Planned:
+    """Keep the most importance within a budget of cycles: `HardwarePruner.prune_to_budget`.
 
-    Options are those of that method: one of ``cycles``, ``speedup`` and ``latency_ms`` with
-    ``mhz``; ``importance``, ``granularity`` and ``skip``. What each block keeps is decided once, of
-    the dense network's weights; which weights those are, of the weights when masks are chosen.
+    Options are those of that method but for ``loss``. What each block keeps is decided once, of the
+    dense network's weights; which weights those are, of the weights when masks are chosen.
     """
-    pruner = HardwarePruner(
-        copy.deepcopy(model), accelerator, calibration=data.labelled_calibration_batches()
-    )
-    try:
-        result = pruner.prune_to_budget(**options)
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"prune: {error}") from error
-    return pattern_choice(result.pattern)
+    result = _apply("prune_to_budget", copy.deepcopy(model), accelerator, data, options)
+    if result.structure is not None:
+        apply_structure(model, result.structure)
+    return Planned(pattern_choice(result.pattern), result.structure)
 
 
+def plan_weights(
+    model: nn.Module, accelerator: AcceleratorConfig, data: DataSet, options: Mapping[str, Any]
+) -> Planned:
+    """Zero weights wherever they are: `HardwarePruner.prune_weights`.
+
+    Options are those of that method but for ``loss``. At a share of pruning that much of the
+    sparsity or threshold holds, for the weights as they are then.
+    """
+    amounts = [name for name in ("sparsity", "threshold") if name in options]
+
+    def choose(model: nn.Module, share: float) -> dict[str, torch.Tensor]:
+        scaled = {**options, **{name: share * options[name] for name in amounts}}
+        # Calibration images are where the network is: on the CPU.
+        return _apply("prune_weights", copy.deepcopy(model).cpu(), accelerator, data, scaled)
+
+    # An option that is wrong shall not wait for the first step to say so.
+    choose(model, 1.0)
+    return Planned(choose)
+
+
+def plan_structure(
+    model: nn.Module, accelerator: AcceleratorConfig, data: DataSet, options: Mapping[str, Any]
+) -> Planned:
+    """Take channels or residual blocks out at once: `HardwarePruner.prune_structure`.
+
+    Options are those of that method but for ``loss``.
+    """
+    return Planned(structure=_apply("prune_structure", model, accelerator, data, options))
+
+
+BUDGETS = ("cycles", "speedup", "latency_ms", "mhz")
 METHODS = {
     "none": Method(plan_nothing),
     "pattern": Method(plan_pattern, options=("pattern", "skip")),
     "budget": Method(
         plan_budget,
-        options=(
-            "cycles",
-            "speedup",
-            "latency_ms",
-            "mhz",
-            "importance",
-            "granularity",
-            "skip",
-        ),
+        options=(*BUDGETS, "importance", "granularity", "channels", "skip"),
+    ),
+    "weights": Method(
+        plan_weights, options=("threshold", "sparsity", "scope", "unit", "importance", "skip")
+    ),
+    "structure": Method(
+        plan_structure, options=("ratio", "channels", "unit", "importance", "multiple", "skip")
     ),
 }
+
+
+def _apply(
+    method: str,
+    model: nn.Module,
+    accelerator: AcceleratorConfig,
+    data: DataSet,
+    options: Mapping[str, Any],
+) -> Any:
+    """Call a method of the network's `HardwarePruner` with the options of ``[prune]``."""
+    pruner = HardwarePruner(model, accelerator, calibration=data.labelled_calibration_batches())
+    try:
+        return getattr(pruner, method)(**options)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"prune: {error}") from error
 
 
 def _pattern(layer: nn.Conv2d | nn.Linear, text: str, *, lanes: int) -> BlockPattern:

@@ -26,7 +26,8 @@ from coprune.train.plot import plot_log
 from coprune.train.rounding import prepare_for_rounding, simulate_rounding
 from coprune.train.workers import find_device, joined_workers
 
-WEIGHTS, METRICS, PROGRAM, PLOT = "weights.pt", "metrics.json", "network.coprune", "training.svg"
+WEIGHTS, STRUCTURE, METRICS = "weights.pt", "structure.json", "metrics.json"
+PROGRAM, PLOT = "network.coprune", "training.svg"
 VALIDATION_IMAGES = 500
 """Of the test images, whose accuracy is logged after every epoch and decides nothing."""
 BATCH = 250
@@ -50,9 +51,11 @@ def run_recipe(
     Parameters
     ----------
     folder
-        Gets ``weights.pt``, a state dict; ``network.coprune``, the compiled program;
-        ``metrics.json``; and for each training, ``train`` and ``qat``, a folder with its log, a
-        plot of it and the checkpoint from which an interrupted run goes on when started again.
+        Gets ``weights.pt``, a state dict, and where channels or blocks were taken out
+        ``structure.json``, for `coprune.prune.apply_structure`; ``network.coprune``, the compiled
+        program; ``metrics.json``; and for each training, ``train`` and ``qat``, a folder with its
+        log, a plot of it and the checkpoint from which an interrupted run goes on when started
+        again.
     data_folder
         Of the data set, where it has a name.
     teacher_cache, checkpoint_minutes
@@ -76,7 +79,7 @@ def run_recipe(
     data = load_data_set(recipe.dataset, folder=data_folder)
     model = _load(recipe.network, recipe.weights, seed=recipe.seed)
     dense = copy.deepcopy(model)
-    choose = METHODS[recipe.prune.method].plan(model, accelerator, data, recipe.prune.options)
+    planned = METHODS[recipe.prune.method].plan(model, accelerator, data, recipe.prune.options)
     model.to(find_device(device))
     training = _Training(
         recipe,
@@ -90,12 +93,14 @@ def run_recipe(
         },
     )
     with joined_workers(device=next(model.parameters()).device) as workers:
-        masks = training.finetune(model, choose=choose)
+        masks = training.finetune(model, choose=planned.choose)
         simulation = None if recipe.qat is None else training.train_rounded(model, masks=masks)
         if not workers.is_first:
             return {}
         model.cpu()
         save_state_dict(model, path=folder / WEIGHTS)
+        if planned.structure is not None:
+            atomic_file.write(folder / STRUCTURE, json.dumps(planned.structure) + "\n")
         program = _compile(recipe, model if simulation is None else simulation, data=data)
         program.save(folder / PROGRAM)
         metrics = _measure(recipe, model, program=program, dense=dense, masks=masks, data=data)

@@ -170,7 +170,7 @@ class Wide(torch.nn.Module):
 
 
 def test_channels_go_where_that_keeps_more_at_the_same_cycles():
-    # The drains of four tiles of outputs take longer than the slots, so only fewer tiles are faster.
+    # Drains of four tiles of outputs take longer than slots: only fewer tiles are faster.
     model = Wide().eval()
     calibration = [labelled_images()]
     dense = HardwarePruner(model, ACCELERATOR, calibration=calibration).dense_cycles

@@ -70,6 +70,15 @@ def test_groups_of_sixteen_channels_cannot_gain_by_their_order():
         assert torch.allclose(old, new)
 
 
+def test_channels_that_are_flattened_images_stay_for_their_reader():
+    model, untouched = zoo.lenet5(), zoo.lenet5()
+    scores = {"linear1": model.linear1.weight.detach().abs()}
+    pattern = BlockPattern.uniform((120, 400), n=1, lanes=8)
+    permute_channels(model, scores=scores, patterns={"linear1": pattern}, example=images(model))
+    for name, value in model.state_dict().items():
+        assert torch.equal(value, untouched.state_dict()[name]), name
+
+
 class Ordered(nn.Module):
     """Does what an export does not see."""
 

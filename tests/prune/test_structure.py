@@ -109,6 +109,25 @@ def test_a_shortcut_that_pads_by_a_fixed_number_loses_nothing():
     assert model.first.out_channels == 8
 
 
+def test_channels_that_are_added_to_the_padded_image_stay():
+    class Padded(nn.Module):
+        input_shape = (3, 4, 4)
+
+        def __init__(self):
+            super().__init__()
+            self.first = nn.Conv2d(3, 6, 1)
+            self.second = nn.Conv2d(6, 8, 1)
+            self.linear = nn.Linear(8, 2)
+
+        def forward(self, x):
+            x = F.relu(self.first(x) + F.pad(x, (0, 0, 0, 0, 0, 3)))
+            return self.linear(self.second(x).mean(dim=(2, 3)))
+
+    model = Padded().eval()
+    prune_structure(model, ratio=0.5, example=example(model))
+    assert (model.first.out_channels, model.second.out_channels) == (6, 4)
+
+
 def test_the_least_important_channels_go():
     model = zoo.lenet5()
     means = model.conv1.weight.detach().abs().flatten(1).mean(dim=1)

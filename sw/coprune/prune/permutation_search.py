@@ -102,7 +102,11 @@ class _Arrangement:
         """Swap until no swap gains anything."""
         least = LEAST_GAIN * self.kept()
         while swaps := self._best_swaps(least=least):
+            before = self.kept()
             self.swap(swaps)
+            if self.kept() <= before:  # a rounding took for a gain: it may go in circles
+                self.swap(swaps)
+                return
 
     def swap(self, swaps: Sequence[tuple[int, int]]) -> None:
         for first, second in swaps:

@@ -132,7 +132,8 @@ class HardwarePruner:
             permute=permute,
             skip=skip,
         )
-        self._forget_counts()
+        if permute:
+            self._count_anew()
         self.masks |= result.masks
         return result
 
@@ -169,7 +170,7 @@ class HardwarePruner:
             multiple=multiple,
             skip=skip,
         )
-        self._forget_counts()
+        self._count_anew()
         return structure
 
     def prune_to_budget(
@@ -223,7 +224,7 @@ class HardwarePruner:
             )
         if result.structure is not None:
             apply_structure(self.model, result.structure)
-            self._forget_counts()
+            self._count_anew()
         apply_masks(self.model, masks=result.masks)
         self.masks |= result.masks
         return replace(result, dense_cycles=self.dense_cycles)
@@ -324,11 +325,16 @@ class HardwarePruner:
     @cached_property
     def dense_cycles(self) -> int:
         """Cycles of the network as it was when the pruner was made."""
-        return self._count(self._original).count({}).total.cycles
+        return self._dense_counter.count({}).total.cycles
+
+    @cached_property
+    def _dense_counter(self) -> CycleCounter:
+        return self._count(self._original)
 
     @cached_property
     def _counter(self) -> CycleCounter:
-        return self._count(self.model)
+        """Of the network with the channels that it has now; weights may be masked since."""
+        return self._dense_counter
 
     def _count(self, model: nn.Module) -> CycleCounter:
         return CycleCounter(
@@ -349,9 +355,9 @@ class HardwarePruner:
             scores, counter=counter, lanes=self.accelerator.lanes, granularity=granularity
         )
 
-    def _forget_counts(self) -> None:
-        """The network's layers or their order of channels are no longer those that are counted."""
-        self.__dict__.pop("_counter", None)
+    def _count_anew(self) -> None:
+        """Count anew from now on, as channels are gone or in another order."""
+        self._counter = self._count(self.model)
 
     def _score(
         self, *, importance: str | ScoreFunction, skip: Collection[str], loss: Loss | None

@@ -110,6 +110,8 @@ def test_killed_run_ends_in_bitwise_the_same_weights(folder, capsys):
         folder / "build" / "mine" / "metrics.json"
     ).read_text()
     check_results(folder, capsys.readouterr().out)
+    assert run("recipe.toml", "--folder", "parts", "--set", "prune.pattern=8:16") == 1
+    assert "checkpoint.pt was made by another recipe, with origin " in capsys.readouterr().err
 
 
 def check_results(folder, printed):

@@ -94,7 +94,15 @@ def test_masks_of_a_schedule_hold_when_it_ends(network, kind, schedule):
     assert all(torch.equal(sparse.finish()[name], mask) for name, mask in masks.items())
 
 
-def test_masks_are_chosen_only_when_the_share_changes(network):
+@pytest.mark.parametrize(
+    ("schedule", "expected"),
+    [
+        (Gradual(1, every=2), [0, 7 / 8, 1]),
+        # In each of the four steps, and for the last time.
+        (StraightThrough(1), [1, 1, 1, 1, 1]),
+    ],
+)
+def test_masks_are_chosen_only_when_it_is_time_to(network, schedule, expected):
     seen = []
 
     def choose(model, share):
@@ -103,12 +111,12 @@ def test_masks_are_chosen_only_when_the_share_changes(network):
 
     optimizer = OPTIMIZERS["sgd"](network.parameters())
     sparse = SparseTraining(
-        network, choose=choose, optimizer=optimizer, schedule=Gradual(1, every=2), steps_per_epoch=4
+        network, choose=choose, optimizer=optimizer, schedule=schedule, steps_per_epoch=4
     )
     for _ in range(6):
         take_step(network, optimizer, sparse)
     sparse.finish()
-    assert seen == [0, 7 / 8, 1]
+    assert seen == expected
 
 
 def example(decay=0.1):
@@ -197,8 +205,9 @@ def test_finish_prunes_what_a_schedule_had_not_come_to(network):
     assert_pruned(network, sparse.finish())
 
 
+@pytest.mark.parametrize("steps", [3, 6])
 @pytest.mark.parametrize("schedule", [OneShot(), Gradual(2, every=2), StraightThrough(2)])
-def test_state_goes_on_as_if_nothing_had_happened(network, schedule):
+def test_state_goes_on_as_if_nothing_had_happened(network, schedule, steps):
     def start(model):
         optimizer = OPTIMIZERS["sgd"](model.parameters())
         return optimizer, SparseTraining(
@@ -212,7 +221,7 @@ def test_state_goes_on_as_if_nothing_had_happened(network, schedule):
         sparse.finish()
 
     optimizer, sparse = start(network)
-    for _ in range(3):
+    for _ in range(steps):
         take_step(network, optimizer, sparse)
     other = copy.deepcopy(network)
     other_optimizer, other_sparse = start(other)

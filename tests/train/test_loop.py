@@ -180,14 +180,21 @@ def test_training_learns_and_logs_each_epoch(network, dataset, tmp_path):
     assert lines[-1]["train_accuracy"] > 0.9
 
 
-def test_straight_through_training_is_validated_with_pruned_weights(network, dataset, tmp_path):
-    """The log's accuracy is that of the network which comes out if it ends there."""
-    settings = replace(SETTINGS, epochs=1)
-    schedule = StraightThrough(epochs=1)
-    options = {"choose": CHOOSE, "schedule": schedule, "validation": dataset}
-    run(network, dataset, tmp_path, settings=settings, **options)
-    accuracy = evaluate(network, dataset=dataset, normalize=cifar10.normalize)
-    assert read_log(tmp_path)[0]["validation_accuracy"] == accuracy
+def test_straight_through_training_is_validated_with_pruned_weights(
+    network, dataset, tmp_path, monkeypatch
+):
+    kept = []
+
+    def count(model, **_):
+        assert not model.training
+        kept.append(int(model.conv.weight.count_nonzero()))
+        return 0.5
+
+    monkeypatch.setattr("coprune.train.loop.evaluate", count)
+    options = {"choose": CHOOSE, "schedule": StraightThrough(epochs=3), "validation": dataset}
+    run(network, dataset, tmp_path, **options)
+    assert kept == SETTINGS.epochs * [4 * 16 * 9]
+    assert read_log(tmp_path)[0]["validation_accuracy"] == 0.5
 
 
 def test_random_numbers_of_the_caller_are_left_alone(network, dataset, tmp_path):
@@ -205,6 +212,7 @@ def test_random_numbers_of_the_caller_are_left_alone(network, dataset, tmp_path)
         ({"schedule": Gradual(epochs=1)}, "schedule"),
         ({"distillation": Distillation(temperature=2.0)}, "distillation"),
         ({"dataset": bright_and_dark(80)}, "images"),
+        ({"origin": {"pattern": "8:16"}}, "origin"),
     ],
 )
 def test_checkpoint_of_another_recipe_is_refused(network, dataset, tmp_path, change, name):
@@ -238,6 +246,8 @@ def test_resumed_run_keeps_the_precision_that_was_chosen(network, dataset, tmp_p
     teacher = InterruptedTeacher(network, batches=7, interrupt=press_ctrl_c)
     with pytest.raises(KeyboardInterrupt):
         run(copy.deepcopy(network), dataset, tmp_path, settings=settings, teacher=teacher)
+    checkpoint = torch.load(tmp_path / "checkpoint.pt", weights_only=True)
+    assert (checkpoint["epoch"], checkpoint["step"]) == (1, 3)
     parts, whole = copy.deepcopy(network), copy.deepcopy(network)
     run(parts, dataset, tmp_path, settings=settings, teacher=network)
     assert [line["precision"] for line in read_log(tmp_path)] == ["bfloat16", "bfloat16"]

@@ -184,10 +184,21 @@ class _Training:
             settings=settings,
             folder=folder,
             teacher=self._teacher,
+            origin=_origin(self._recipe),
             report=lambda history: plot_log(history, path=folder / PLOT),
             **options,
             **self._options,
         )
+
+
+def _origin(recipe: Recipe) -> dict[str, Any]:
+    """Return what a training's result depends on besides its settings."""
+    names = ("network", "weights", "accelerator", "dataset", "seed")
+    described = {name: getattr(recipe, name) for name in names}
+    described["prune"] = {"method": recipe.prune.method, **recipe.prune.options}
+    if recipe.teacher is not None:
+        described["teacher"] = [recipe.teacher.network, recipe.teacher.weights]
+    return described
 
 
 def _load(network: str, weights: str | None, *, seed: int) -> nn.Module:

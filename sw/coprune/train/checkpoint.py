@@ -38,10 +38,10 @@ def load_checkpoint(folder: Path, *, identity: Mapping) -> dict | None:
     except Exception as error:
         # torch.load raises many types.
         raise ValueError(f"{path} is no checkpoint, or is damaged: {error}") from error
-    for name in {**theirs, **identity}:
-        if theirs.get(name) != identity.get(name):
+    for name, value in theirs.items():
+        if value != identity.get(name):
             raise ValueError(
-                f"{path} was made by another recipe, with {name} {theirs.get(name)!r} instead of "
+                f"{path} was made by another recipe, with {name} {value!r} instead of "
                 f"{identity.get(name)!r}: give another folder, or remove it to begin anew"
             )
     return checkpoint

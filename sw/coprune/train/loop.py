@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import torch
 import torch.nn.functional as F
@@ -54,6 +54,7 @@ def train(
     teacher_cache: Path | None = None,
     checkpoint_minutes: float = 5.0,
     show_progress: bool = True,
+    origin: Mapping[str, Any] | None = None,
     report: Report | None = None,
 ) -> dict[str, torch.Tensor]:
     """Train ``model`` in place, and leave it in evaluation mode.
@@ -82,6 +83,9 @@ def train(
         Folder of what teachers said, for runs of other students with the same settings.
     checkpoint_minutes
         Between checkpoints within an epoch; 0 writes one after every step.
+    origin
+        What else the result depends on, such as where network, images and masks come from: a
+        checkpoint with another origin is refused. Texts, numbers, lists and dictionaries.
     report
         Called after each epoch, in the first process.
 
@@ -117,6 +121,7 @@ def train(
             schedule=OneShot() if schedule is None else schedule,
             teacher=teacher,
             distillation=distillation,
+            origin=origin,
         )
         console = Console(stderr=True, quiet=not (show_progress and workers.is_first))
         run.resume(console)
@@ -254,6 +259,7 @@ class _Run:
         schedule: Schedule,
         teacher: nn.Module | None,
         distillation: Distillation,
+        origin: Mapping[str, Any] | None,
     ):
         self.model, self.images, self.settings = model, images, settings
         self.folder, self.workers, self.distillation = folder, workers, distillation
@@ -283,6 +289,7 @@ class _Run:
             "schedule": None if choose is None else repr(schedule),
             "distillation": None if teacher is None else asdict(distillation),
             "images": len(images),
+            "origin": None if origin is None else dict(origin),
         }
         self.precision = settings.precision
         self.epoch, self.step = 0, 0

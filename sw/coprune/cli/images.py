@@ -73,6 +73,19 @@ def find_calibration(
     return list(images.split(CALIBRATION_BATCH))
 
 
+def find_calibration_labels(path: Path | None, *, shape: tuple[int, ...]) -> np.ndarray:
+    """Labels uint8 [N] of the images that `find_calibration` finds.
+
+    Raises
+    ------
+    ValueError
+        They come from a file, which has no labels.
+    """
+    if path is not None:
+        raise ValueError(f"{path} has no labels: leave out --calibration, or what needs labels")
+    return _find_data_set(shape, option="--calibration").load_sample().calibration.labels
+
+
 def find_images(
     program: Program | HybridProgram, *, count: int | None, folder: Path | None, file: Path | None
 ) -> Images:

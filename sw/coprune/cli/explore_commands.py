@@ -93,7 +93,7 @@ def explore(
     from coprune.explore import Setup
     from coprune.explore import explore as run_exploration
     from coprune.explore.exploration import DEFAULT_OBJECTIVES
-    from coprune.explore.picture import draw_front
+    from coprune.explore.picture import check_picture, draw_front
 
     objectives = objective or [
         "milliseconds" if name == "cycles" and mhz is not None else name
@@ -104,7 +104,7 @@ def explore(
     if device is not None and device not in DEVICES:
         raise ValueError(f"--device must be one of {', '.join(DEVICES)}, not {device!r}")
     atomic_file.make_folder(output)
-    atomic_file.check(output / picture)
+    check_picture(output / picture)
     with tables.progress_console.status("quantizing the network"):
         evaluator = _prepare(
             model,
@@ -120,7 +120,11 @@ def explore(
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
     counts: Counter[str] = Counter()
     with Progress(
-        *columns, TimeElapsedColumn(), console=tables.progress_console, transient=True
+        *columns,
+        TimeElapsedColumn(),
+        console=tables.progress_console,
+        transient=True,
+        disable=not tables.progress_console.is_terminal,
     ) as progress:
         task = progress.add_task("trials", total=trials)
 
@@ -162,10 +166,7 @@ def explore(
 def _check_installed() -> None:
     missing = [name for name in NEEDED if importlib.util.find_spec(name) is None]
     if missing:
-        raise ValueError(
-            f"explore needs {' and '.join(missing)}: install them with "
-            f"pip install 'coprune[explore]'"
-        )
+        raise ValueError(f"explore needs {' and '.join(missing)}: pip install 'coprune[explore]'")
 
 
 def _find_space(path: Path | None, choices: list[str]) -> SearchSpace:

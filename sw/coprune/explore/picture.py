@@ -12,6 +12,7 @@ from coprune.explore.exploration import Exploration
 from coprune.explore.objectives import Objective
 
 GREY = "#b0b0b0"
+SUFFIXES = (".png", ".svg", ".pdf")
 
 
 def draw_front(exploration: Exploration, path: Path, *, title: str) -> None:
@@ -23,11 +24,12 @@ def draw_front(exploration: Exploration, path: Path, *, title: str) -> None:
     Raises
     ------
     ValueError
-        There is no feasible trial, or the suffix is none that matplotlib knows.
+        There is no feasible trial, or as `check_picture`.
     """
     # Without the global state of pyplot: this runs in any thread, with or without a display.
     from matplotlib.figure import Figure
 
+    check_picture(path)
     front = exploration.front
     if not front:
         raise ValueError("there is nothing to draw: no candidate is feasible")
@@ -35,8 +37,6 @@ def draw_front(exploration: Exploration, path: Path, *, title: str) -> None:
     colour = others[-1]
     upright = others[:-1] or others
     figure = Figure(figsize=(8, 1 + 3.2 * len(upright)), layout="constrained")
-    if path.suffix[1:] not in figure.canvas.get_supported_filetypes():
-        raise ValueError(f"a picture must end in .png, .svg or .pdf, not {path.name!r}")
     axes = figure.subplots(len(upright), 1, sharex=True, squeeze=False)[:, 0]
     scores = np.array([exploration.scores(trial) for trial in exploration.feasible])
     front_scores = np.array([exploration.scores(trial) for trial in front])
@@ -71,6 +71,18 @@ def draw_front(exploration: Exploration, path: Path, *, title: str) -> None:
     image = io.BytesIO()
     figure.savefig(image, format=path.suffix[1:], dpi=110)
     atomic_file.write(path, image.getvalue())
+
+
+def check_picture(path: Path) -> None:
+    """Refuse a path whose suffix is of no picture, or that cannot be written.
+
+    Raises
+    ------
+    ValueError, OSError
+    """
+    if path.suffix not in SUFFIXES:
+        raise ValueError(f"a picture must end in {', '.join(SUFFIXES)}, not {path.name!r}")
+    atomic_file.check(path)
 
 
 def _label(objective: Objective) -> str:

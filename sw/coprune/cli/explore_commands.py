@@ -219,10 +219,11 @@ def _prepare(
 
 
 def _show(exploration: Exploration, model: str, *, size: int) -> None:
-    extra = [each.name for each in exploration.objectives if each.name in ("agreement", "accuracy")]
+    named = {each.name for each in exploration.objectives}
     headings = ["accelerator", " activations", " slots", " parameters", " bus", " speedup", " N"]
-    headings += [" cycles", " ms", " importance", *(f" {name}" for name in extra)]
-    headings += [" LUTs", " multipliers", " block RAMs", " trial"]
+    headings += [" cycles", *([" ms"] if "milliseconds" in named else []), " importance"]
+    shares = [name for name in ("agreement", "accuracy") if name in named]
+    headings += [*(f" {name}" for name in shares), " LUTs", " multipliers", " block RAMs", " trial"]
     rows = []
     for trial in exploration.front:
         values, evaluation = trial.values, trial.evaluation
@@ -230,11 +231,11 @@ def _show(exploration: Exploration, model: str, *, size: int) -> None:
         row = [f"{values.get('lanes', 16)}x{values.get('columns', 16)}"]
         for name in ("activation_depth", "slot_depth", "parameter_depth", "bus_bits", "speedup"):
             row.append(f"{values[name]:,g}" if name in values else "")
-        row.append(f"{min(kept)}-{max(kept)}" if kept else "")
-        row.append(f"{evaluation.cycles:,}")
-        row.append("" if evaluation.milliseconds is None else f"{evaluation.milliseconds:.3f}")
+        row += [f"{min(kept)}-{max(kept)}" if kept else "", f"{evaluation.cycles:,}"]
+        if "milliseconds" in named:
+            row.append(f"{evaluation.milliseconds:.3f}")
         row.append(f"{evaluation.kept_importance:.3f}")
-        row += [f"{getattr(evaluation, name):.1%}" for name in extra]
+        row += [f"{getattr(evaluation, name):.1%}" for name in shares]
         resources = evaluation.resources
         row += [f"{resources.luts:,}", str(resources.multipliers), str(resources.block_rams)]
         rows.append([*row, str(trial.number)])

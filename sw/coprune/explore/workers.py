@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import os
+import signal
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from types import TracebackType
@@ -36,13 +38,23 @@ class Outcome:
 
 
 class EvaluatorPlugin(WorkerPlugin):
-    """Brings an evaluator to every worker, those that come later included."""
+    """Brings an evaluator to every worker, those that come later included.
 
-    def __init__(self, evaluator: Evaluator) -> None:
+    Parameters
+    ----------
+    evaluator : Evaluator
+    ours : bool
+        The workers are processes that this one started: they leave Ctrl-C to it.
+    """
+
+    def __init__(self, evaluator: Evaluator, *, ours: bool) -> None:
         self.evaluator = evaluator
         self.name = f"coprune-{evaluator.digest}"
+        self._ours = ours
 
     def setup(self, worker) -> None:
+        if self._ours:
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
         if self.evaluator.images is not None:
             import torch
 
@@ -74,7 +86,7 @@ class WorkerPool:
     def __init__(
         self, evaluator: Evaluator, *, workers: int = 2, scheduler: str | None = None
     ) -> None:
-        self._plugin = EvaluatorPlugin(evaluator)
+        self._plugin = EvaluatorPlugin(evaluator, ours=scheduler is None)
         self._cluster = None
         if scheduler is None:
             self._cluster = LocalCluster(
@@ -146,6 +158,4 @@ def _evaluate(candidate: Candidate, plugin_name: str) -> Outcome:
 
 
 def _process() -> int:
-    import os
-
     return os.getpid()

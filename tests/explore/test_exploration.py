@@ -186,7 +186,10 @@ def test_other_samplers_search_too(evaluator, pool, tmp_path, sampler):
         for name in ("first", "second")
     ]
     assert describe(explored[0]) == describe(explored[1])
-    assert len(explored[0].trials) == 18
+    values = [trial.values for trial in explored[0].trials]
+    assert len(values) == 18
+    # Every batch is drawn anew.
+    assert values[:6] != values[6:12]
 
 
 def test_another_seed_searches_elsewhere(evaluator, pool, tmp_path):

@@ -12,16 +12,16 @@ from coprune_hw.contract import AcceleratorConfig
 from .runs import SynthesisRun
 
 PER_PE = "PEs"
-PER_SELECTION = "PEs x lanes"
+PER_CHOICE = "bits chosen"
 PER_CROSSING = "PEs x log2 columns"
 PER_LANE = "lanes"
 PER_BUS_BIT = "bus bits"
 BASE = "base"
 
 FEATURES = {
-    # Every PE multiplies, adds and holds its sums, and takes one byte out of a word of all lanes;
-    # a crossbar of log2(columns) stages brings every column its word.
-    "LUT4": (PER_PE, PER_SELECTION, PER_CROSSING, PER_LANE, PER_BUS_BIT, BASE),
+    # Every PE multiplies, adds and holds its sums. It takes one byte out of a word of all lanes,
+    # which came through a crossbar of log2(columns) stages.
+    "LUT4": (PER_PE, PER_CHOICE, PER_LANE, PER_BUS_BIT, BASE),
     # Adders: of every PE, of every lane's requantization.
     "CCU2C": (PER_PE, PER_LANE, PER_BUS_BIT, BASE),
     "TRELLIS_FF": (PER_PE, PER_CROSSING, PER_LANE, PER_BUS_BIT, BASE),
@@ -33,7 +33,9 @@ def measure_features(config: AcceleratorConfig, cell: str) -> np.ndarray:
     """The values of a cell's `FEATURES` for one configuration, float64."""
     values = {
         PER_PE: config.multipliers,
-        PER_SELECTION: config.multipliers * config.lanes,
+        # A choice among n inputs takes n / 2 LUTs of four inputs (and PFUMX, L6MUX cells), and
+        # one of two in each of the crossbar's stages a whole one.
+        PER_CHOICE: config.multipliers * 8 * (config.lanes / 2 + config.log2_columns),
         PER_CROSSING: config.multipliers * config.log2_columns,
         PER_LANE: config.lanes,
         PER_BUS_BIT: config.bus_bits,

@@ -15,9 +15,10 @@ from .runs import read_runs
 PLACE_MULTIPLIERS = 5
 """Multipliers that compute places of pixels and sizes of windows: LOAD 2, STORE 2, drain 1."""
 UNREAD_LUT_RAMS = 17
-"""Distributed RAMs of which no bit is read, which Yosys removes: instructions have reserved bits.
-
-Observed: the same in all recorded runs."""
+"""Distributed RAMs of which no bit is read, so that Yosys removes them: instructions have reserved
+bits. Observed, the same in all recorded runs."""
+UNREAD_TABLE_LUT_RAMS = 1
+"""Without tables that is also the one that holds `tabulated` and `table` of the `DrainSettings`."""
 
 
 @dataclass(frozen=True)
@@ -78,6 +79,7 @@ def estimate_resources(config: AcceleratorConfig, *, logic: LogicModel | None = 
         By default one that is fitted to all recorded runs.
     """
     cells = (logic or _recorded_logic()).predict(config)
+    unread = UNREAD_LUT_RAMS + (0 if config.tables else UNREAD_TABLE_LUT_RAMS)
     mapped = [map_memory(memory) for memory in list_memories(config)]
     return Resources(
         lut4=cells["LUT4"],
@@ -86,7 +88,7 @@ def estimate_resources(config: AcceleratorConfig, *, logic: LogicModel | None = 
         # One for every PE, one for the requantization of every lane.
         multipliers=config.multipliers + config.lanes + PLACE_MULTIPLIERS,
         block_rams=sum(block_rams for block_rams, _ in mapped),
-        lut_rams=sum(lut_rams for _, lut_rams in mapped) - UNREAD_LUT_RAMS,
+        lut_rams=sum(lut_rams for _, lut_rams in mapped) - unread,
     )
 
 

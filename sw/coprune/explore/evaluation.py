@@ -14,7 +14,7 @@ from coprune.explore.space import Candidate
 from coprune.program import count_cycles
 from coprune_sim.cycle_model import MemoryModel
 from coprune_sim.graph import IntegerGraph
-from coprune_sim.resources import Device, Resources, estimate_resources
+from coprune_sim.resources import Device, Resources, estimate_resources, read_runs
 
 PRUNED_GRAPHS = 64
 """Pruned networks whose answers are remembered: most candidates differ in the accelerator only."""
@@ -102,7 +102,7 @@ class Evaluator:
     @cached_property
     def digest(self) -> str:
         """Differs where candidates are evaluated differently."""
-        parts = [repr((self.mhz, self.memory, self.device, self.graph.input))]
+        parts = [repr((self.mhz, self.memory, self.device, self.graph.input)), repr(read_runs())]
         for layer in self.graph.layers:
             parts.append(repr((layer.name, layer.operation, layer.output)))
             parts += [source.weight.tobytes().hex() for source in layer.sources]

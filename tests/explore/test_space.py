@@ -6,6 +6,8 @@ from coprune.explore import Candidate, SearchSpace
 from coprune.explore.space import DEFAULT_CHOICES, parse_choice
 from coprune_hw.contract import AcceleratorConfig
 
+from ..graphs import GraphBuilder, residual_graph
+
 
 def test_reads_lists_and_single_values(tmp_path):
     path = tmp_path / "space.toml"
@@ -22,8 +24,18 @@ def test_a_space_without_speedup_prunes_nothing():
 
 
 def test_choices_replace_those_of_one_parameter():
-    space = SearchSpace.default().with_choices(lanes=(16,))
-    assert space.choices == {**DEFAULT_CHOICES, "lanes": (16,)}
+    space = SearchSpace({"lanes": (8,), "columns": (2, 4)}).with_choices(lanes=(16,))
+    assert space.choices == {"lanes": (16,), "columns": (2, 4)}
+
+
+def test_by_default_there_are_tables_where_they_are_needed():
+    assert SearchSpace.default(residual_graph(size=8)).choices == {
+        **DEFAULT_CHOICES,
+        "tables": (0,),
+    }
+    builder = GraphBuilder(3, (4, 4), seed=1)
+    builder.add(builder.conv("input", 8), tabulated=True)
+    assert SearchSpace.default(builder.graph()).choices["tables"] == (1, 2, 4, 8)
 
 
 @pytest.mark.parametrize(
@@ -43,8 +55,7 @@ def test_refuses_what_no_accelerator_has(choices, message):
         SearchSpace(choices)
 
 
-def test_every_default_choice_is_allowed_alone():
-    SearchSpace.default()
+def test_every_lane_group_is_allowed_alone():
     SearchSpace({"lane_group": (1, 2, 4, 8, 16), "lanes": (8, 16)})
 
 

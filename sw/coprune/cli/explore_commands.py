@@ -15,6 +15,7 @@ from coprune import atomic_file
 from coprune.cli import tables
 from coprune.cli.app import app
 from coprune.cli.options import CalibrationFile, JsonPath, Model, WeightsFile
+from coprune_hw.contract import AcceleratorConfig
 from coprune_sim.cycle_model import MemoryModel
 from coprune_sim.resources import DEVICES
 
@@ -90,17 +91,21 @@ def explore(
 ) -> None:
     """Search accelerator and pruning together: the Pareto front of time, quality and resources."""
     _check_installed()
-    from coprune.explore import Setup
+    from coprune.explore import SearchSpace, Setup
     from coprune.explore import explore as run_exploration
     from coprune.explore.exploration import DEFAULT_OBJECTIVES
     from coprune.explore.picture import check_picture, draw_front
+    from coprune.explore.space import parse_choice
 
     objectives = objective or [
         "milliseconds" if name == "cycles" and mhz is not None else name
         for name in DEFAULT_OBJECTIVES
     ]
     setup = Setup(objectives, sampler=sampler, population=population, seed=seed)
-    search_space = _find_space(space, choose or [])
+    given = None if space is None else SearchSpace.from_toml(space)
+    choices = dict(map(parse_choice, choose or []))
+    # What is wrong with them should be said before the work.
+    (given or SearchSpace({})).with_choices(**choices)
     if device is not None and device not in DEVICES:
         raise ValueError(f"--device must be one of {', '.join(DEVICES)}, not {device!r}")
     atomic_file.make_folder(output)
@@ -112,11 +117,12 @@ def explore(
             calibration=calibration,
             images=any(name in ("agreement", "accuracy") for name in objectives),
             labels="accuracy" in objectives,
-            accumulator_bits=min(search_space.choices.get("accumulator_bits", (32,))),
+            accumulator_bits=_fewest_accumulator_bits(given, choices),
             mhz=mhz,
             latency=latency,
             device=device,
         )
+    search_space = (given or SearchSpace.default(evaluator.graph)).with_choices(**choices)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
     counts: Counter[str] = Counter()
     with Progress(
@@ -169,12 +175,10 @@ def _check_installed() -> None:
         raise ValueError(f"explore needs {' and '.join(missing)}: pip install 'coprune[explore]'")
 
 
-def _find_space(path: Path | None, choices: list[str]) -> SearchSpace:
-    from coprune.explore import SearchSpace
-    from coprune.explore.space import parse_choice
-
-    space = SearchSpace.default() if path is None else SearchSpace.from_toml(path)
-    return space.with_choices(**dict(map(parse_choice, choices)))
+def _fewest_accumulator_bits(given: SearchSpace | None, choices: dict[str, tuple]) -> int:
+    """The network is quantized once, for all accelerators of the space."""
+    choices = {**({} if given is None else given.choices), **choices}
+    return min(choices.get("accumulator_bits", (AcceleratorConfig().accumulator_bits,)))
 
 
 def _prepare(

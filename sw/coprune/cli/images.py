@@ -83,7 +83,7 @@ def find_calibration_labels(path: Path | None, *, shape: tuple[int, ...]) -> np.
     """
     if path is not None:
         raise ValueError(f"{path} has no labels: leave out --calibration, or what needs labels")
-    return _find_data_set(shape, option="--calibration").load_sample().calibration.labels
+    return _find_module(shape, option="--calibration").load_sample().calibration.labels
 
 
 def find_images(

@@ -8,6 +8,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 
 from coprune_hw.contract import AcceleratorConfig
+from coprune_sim.graph import IntegerGraph
 
 SPEEDUP = "speedup"
 """The parameter that is not the accelerator's: see `prune_graph`."""
@@ -19,10 +20,9 @@ DEFAULT_CHOICES: dict[str, tuple[int | float, ...]] = {
     "slot_depth": (512, 1024, 2048, 4096),
     "parameter_depth": (256, 512, 1024),
     "bus_bits": (32, 64, 128),
-    "tables": (0,),
     SPEEDUP: (1.0, 1.25, 1.5, 1.75, 2.0, 2.5, 3.0, 3.5, 4.0, 5.0, 6.0, 8.0),
 }
-"""Where nothing else is said. Networks with tables need some of them."""
+"""Where nothing else is said."""
 
 
 @dataclass(frozen=True)
@@ -71,9 +71,10 @@ class SearchSpace:
                 _check(name, value)
 
     @classmethod
-    def default(cls) -> SearchSpace:
-        """`DEFAULT_CHOICES`."""
-        return cls(dict(DEFAULT_CHOICES))
+    def default(cls, graph: IntegerGraph) -> SearchSpace:
+        """`DEFAULT_CHOICES`, and tables where a network has activation functions that need them."""
+        tabulated = any(layer.table is not None for layer in graph.layers)
+        return cls({**DEFAULT_CHOICES, "tables": (1, 2, 4, 8) if tabulated else (0,)})
 
     @classmethod
     def from_toml(cls, path: str | Path) -> SearchSpace:

@@ -8,12 +8,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from coprune_hw.contract import AcceleratorConfig
+from coprune_hw.gateware.crossbar import Crossbar
 
 from .runs import SynthesisRun
 
 PER_PE = "PEs"
 PER_CHOICE = "bits chosen"
-PER_CROSSING = "PEs x log2 columns"
+PER_HELD = "bits held"
 PER_LANE = "lanes"
 PER_BUS_BIT = "bus bits"
 BASE = "base"
@@ -24,7 +25,9 @@ FEATURES = {
     "LUT4": (PER_PE, PER_CHOICE, PER_LANE, PER_BUS_BIT, BASE),
     # Adders: of every PE, of every lane's requantization.
     "CCU2C": (PER_PE, PER_LANE, PER_BUS_BIT, BASE),
-    "TRELLIS_FF": (PER_PE, PER_CROSSING, PER_LANE, PER_BUS_BIT, BASE),
+    # Every PE holds a byte, a product and two sums, and every column its words on their way: behind
+    # the bank, in the crossbar, and once for every lane group.
+    "TRELLIS_FF": (PER_PE, PER_HELD, PER_LANE, PER_BUS_BIT, BASE),
 }
 """Yosys' name of a cell to what the number of them depends on."""
 
@@ -36,7 +39,9 @@ def measure_features(config: AcceleratorConfig, cell: str) -> np.ndarray:
         # A choice among n inputs takes n / 2 LUTs of four inputs (and PFUMX, L6MUX cells), and
         # one of two in each of the crossbar's stages a whole one.
         PER_CHOICE: config.multipliers * 8 * (config.lanes / 2 + config.log2_columns),
-        PER_CROSSING: config.multipliers * config.log2_columns,
+        PER_HELD: config.columns
+        * config.word_bits
+        * (1 + Crossbar.latency(config) + config.lane_groups),
         PER_LANE: config.lanes,
         PER_BUS_BIT: config.bus_bits,
         BASE: 1,

@@ -40,6 +40,9 @@ def test_cycles_are_those_of_the_compiled_program(graph):
     assert evaluation.kept_importance == pruned.kept_importance
     assert evaluation.resources == estimate_resources(ACCELERATOR)
     assert evaluation.agreement is None
+    assert evaluation.device_share is None
+    fits = Evaluator(graph, device=DEVICES["ecp5-85"]).evaluate(Candidate(ACCELERATOR, 3.0))
+    assert fits.device_share == fits.resources.share(DEVICES["ecp5-85"])
     assert Evaluation.from_dict(evaluation.to_dict()) == evaluation
 
 

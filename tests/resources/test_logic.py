@@ -90,6 +90,12 @@ def test_places_of_luts_are_those_of_nextpnr():
     assert cells.luts == 100 + 2 * 10 + 6
 
 
+def test_the_share_of_a_device_is_that_of_its_scarcest_cells():
+    cells = Resources(836, 0, 1673, multipliers=39, block_rams=104, lut_rams=0)
+    assert cells.share(DEVICES["ecp5-85"]) == 0.5
+    assert dataclasses.replace(cells, multipliers=117).share(DEVICES["ecp5-85"]) == 0.75
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [

@@ -20,6 +20,14 @@ bits. Observed, the same in all recorded runs."""
 UNREAD_TABLE_LUT_RAMS = 1
 """Without tables that is also the one that holds `tabulated` and `table` of the `DrainSettings`."""
 
+DEVICE_CELLS = {
+    "luts": "LUTs",
+    "flip_flops": "flip-flops",
+    "multipliers": "multipliers",
+    "block_rams": "block RAMs",
+}
+"""What a device has a number of: attributes of `Resources` and of `Device`, and their names."""
+
 
 @dataclass(frozen=True)
 class Resources:
@@ -55,14 +63,13 @@ class Resources:
         """
         return self.lut4 + 2 * self.carry_cells + 6 * self.lut_rams
 
+    def share(self, device: Device) -> float:
+        """Part of the device's cells that are needed, of the kind of which most are; 1 is full."""
+        return max(getattr(self, name) / getattr(device, name) for name in DEVICE_CELLS)
+
     def excess(self, device: Device) -> str | None:
         """What the device has too little of, in words; None where all of it fits."""
-        for name, words in (
-            ("luts", "LUTs"),
-            ("flip_flops", "flip-flops"),
-            ("multipliers", "multipliers"),
-            ("block_rams", "block RAMs"),
-        ):
+        for name, words in DEVICE_CELLS.items():
             needed, there = getattr(self, name), getattr(device, name)
             if needed > there:
                 return f"{device.name} has {there:,} {words}, but {needed:,} are needed"

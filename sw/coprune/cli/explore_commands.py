@@ -57,7 +57,8 @@ def explore(
         typer.Option(
             metavar="NAME",
             help="cycles, milliseconds, kept_importance, agreement, accuracy, luts, flip_flops, "
-            "multipliers or block_rams; two or more. Else time, importance, LUTs and block RAMs.",
+            "multipliers, block_rams or device_share; two or more. Else time, importance, and the "
+            "share of the device or LUTs and block RAMs.",
         ),
     ] = None,
     mhz: Annotated[
@@ -93,14 +94,10 @@ def explore(
     _check_installed()
     from coprune.explore import SearchSpace, Setup
     from coprune.explore import explore as run_exploration
-    from coprune.explore.exploration import DEFAULT_OBJECTIVES
     from coprune.explore.picture import check_picture, draw_front
     from coprune.explore.space import parse_choice
 
-    objectives = objective or [
-        "milliseconds" if name == "cycles" and mhz is not None else name
-        for name in DEFAULT_OBJECTIVES
-    ]
+    objectives = objective or _default_objectives(mhz=mhz, device=device)
     setup = Setup(objectives, sampler=sampler, population=population, seed=seed)
     given = None if space is None else SearchSpace.from_toml(space)
     choices = dict(map(parse_choice, choose or []))
@@ -169,6 +166,12 @@ def explore(
         tables.show(f"{output / picture}: the front, and what it dominates")
 
 
+def _default_objectives(*, mhz: float | None, device: str | None) -> list[str]:
+    time = "cycles" if mhz is None else "milliseconds"
+    area = ["luts", "block_rams"] if device is None else ["device_share"]
+    return [time, "kept_importance", *area]
+
+
 def _check_installed() -> None:
     missing = [name for name in NEEDED if importlib.util.find_spec(name) is None]
     if missing:
@@ -227,7 +230,8 @@ def _show(exploration: Exploration, model: str, *, size: int) -> None:
     headings = ["accelerator", " activations", " slots", " parameters", " bus", " speedup", " N"]
     headings += [" cycles", *([" ms"] if "milliseconds" in named else []), " importance"]
     shares = [name for name in ("agreement", "accuracy") if name in named]
-    headings += [*(f" {name}" for name in shares), " LUTs", " multipliers", " block RAMs", " trial"]
+    headings += [*(f" {name}" for name in shares), " LUTs", " multipliers", " block RAMs"]
+    headings += [*([" device"] if "device_share" in named else []), " trial"]
     rows = []
     for trial in exploration.front:
         values, evaluation = trial.values, trial.evaluation
@@ -242,6 +246,8 @@ def _show(exploration: Exploration, model: str, *, size: int) -> None:
         row += [f"{getattr(evaluation, name):.1%}" for name in shares]
         resources = evaluation.resources
         row += [f"{resources.luts:,}", str(resources.multipliers), str(resources.block_rams)]
+        if "device_share" in named:
+            row.append(f"{evaluation.device_share:.0%}")
         rows.append([*row, str(trial.number)])
     tables.show_table(
         f"{model}: not dominated in {', '.join(each.label for each in exploration.objectives)}",

@@ -43,6 +43,8 @@ class Evaluation:
     accuracy : float or None
         Part of the images on which that is the label.
     resources : Resources
+    device_share : float or None
+        Of the evaluator's device, as `Resources.share` gives it.
     """
 
     cycles: int
@@ -52,6 +54,7 @@ class Evaluation:
     agreement: float | None
     accuracy: float | None
     resources: Resources
+    device_share: float | None = None
 
     def to_dict(self) -> dict:
         """For JSON; `from_dict` reads it."""
@@ -138,6 +141,7 @@ class Evaluator:
             agreement=None if answers is None else float(np.mean(answers == self.dense_answers)),
             accuracy=None if self.labels is None else float(np.mean(answers == self.labels)),
             resources=resources,
+            device_share=None if self.device is None else resources.share(self.device),
         )
 
     @cached_property

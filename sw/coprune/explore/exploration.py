@@ -82,14 +82,20 @@ class Exploration:
 
     @property
     def front(self) -> tuple[Trial, ...]:
-        """The feasible trials that none dominates, by the first objective."""
+        """The feasible trials that none dominates, by the first objective.
+
+        Of those with equal objectives the first one stands for all.
+        """
         trials = self.feasible
         if not trials:
             return ()
         scores = np.array([self.scores(trial) for trial in trials])
         chosen = pareto_front(scores, maximize=[each.maximize for each in self.objectives])
-        front = [trial for trial, kept in zip(trials, chosen, strict=True) if kept]
-        return tuple(sorted(front, key=self.scores))
+        front: dict[tuple[float, ...], Trial] = {}
+        for trial, kept in zip(trials, chosen, strict=True):
+            if kept:
+                front.setdefault(self.scores(trial), trial)
+        return tuple(front[scores] for scores in sorted(front))
 
     def scores(self, trial: Trial) -> tuple[float, ...]:
         """The objectives of a feasible trial."""
@@ -262,6 +268,7 @@ def _check_objectives(objectives: Sequence[Objective], evaluator: Evaluator) -> 
         "milliseconds": (evaluator.mhz, "a clock"),
         "agreement": (evaluator.images, "images"),
         "accuracy": (evaluator.labels, "labels of images"),
+        "device_share": (evaluator.device, "a device"),
     }
     for objective in objectives:
         given, what = needs.get(objective.name, (True, ""))

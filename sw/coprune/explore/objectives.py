@@ -45,6 +45,7 @@ OBJECTIVES = {
         Objective("flip_flops", "flip-flops"),
         Objective("multipliers", "multipliers"),
         Objective("block_rams", "block RAMs"),
+        Objective("device_share", "share of the device"),
     )
 }
 """By name."""

@@ -47,6 +47,7 @@ def test_pixels_are_normalized_by_the_training_images(tmp_path, arrays):
 def test_pixels_are_normalized_as_the_file_says(tmp_path, arrays):
     data = load(tmp_path, **arrays, mean=np.array([0.0, 1.0]), std=np.array([1.0, 0.5]))
     pixels = data.normalize(torch.full((1, 2, 1, 1), 51, dtype=torch.uint8))
+    # 51 / 255 is no float32: the last bit is rounded.
     assert pixels.flatten().tolist() == pytest.approx([0.2, -1.6])
 
 

@@ -1,4 +1,5 @@
 import itertools
+from dataclasses import replace
 
 import pytest
 import torch
@@ -86,6 +87,28 @@ def test_an_ample_budget_prunes_nothing_that_costs():
     assert result.predicted_cycles == result.dense_cycles
     assert result.kept_importance == 1
     assert result.speedup == 1
+
+
+def test_what_takes_more_once_it_is_quantized_is_pruned_further(monkeypatch):
+    model = network()
+    counter = CycleCounter(model, ACCELERATOR, calibration=calibration())
+    scores = {"conv2": model.conv2.weight.detach().abs()}
+    solve = BudgetSolver(scores, counter=counter, lanes=8)
+    budget = int(0.8 * solve.full_cycles)
+    excess = budget // 10
+    exactly, seen = counter.count_exactly, []
+
+    def count_exactly(pruned):
+        table = exactly(pruned)
+        seen.append(table.total.cycles)
+        if len(seen) > 1:
+            return table
+        return replace(table, total=replace(table.total, cycles=budget + excess))
+
+    monkeypatch.setattr(counter, "count_exactly", count_exactly)
+    result = solve.solve(budget, model=model)
+    assert len(seen) == 2
+    assert seen[0] > budget - excess >= seen[1] == result.predicted_cycles
 
 
 @pytest.mark.parametrize("granularity", ["layer", "block"])

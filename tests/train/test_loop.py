@@ -241,7 +241,7 @@ def test_resumed_run_keeps_the_precision_that_was_chosen(network, dataset, tmp_p
     settings = replace(SETTINGS, epochs=2, precision="auto")
     answers = iter(["bfloat16"])
     monkeypatch.setattr(
-        "coprune.train.loop.choose_precision", lambda *_, **__: (next(answers), {"bfloat16": 1.0})
+        "coprune.train.run.choose_precision", lambda *_, **__: (next(answers), {"bfloat16": 1.0})
     )
     teacher = InterruptedTeacher(network, batches=7, interrupt=press_ctrl_c)
     with pytest.raises(KeyboardInterrupt):

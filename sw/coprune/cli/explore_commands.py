@@ -239,7 +239,7 @@ def _show(exploration: Exploration, model: str, *, size: int) -> None:
         row = [f"{values.get('lanes', 16)}x{values.get('columns', 16)}"]
         for name in ("activation_depth", "slot_depth", "parameter_depth", "bus_bits", "speedup"):
             row.append(f"{values[name]:,g}" if name in values else "")
-        row += [f"{min(kept)}-{max(kept)}" if kept else "", f"{evaluation.cycles:,}"]
+        row += [f"{min(kept):.1f}-{max(kept):.1f}" if kept else "", f"{evaluation.cycles:,}"]
         if "milliseconds" in named:
             row.append(f"{evaluation.milliseconds:.3f}")
         row.append(f"{evaluation.kept_importance:.3f}")

@@ -36,7 +36,7 @@ class Evaluation:
         At the evaluator's clock.
     kept_importance : float
     kept : dict
-        Layer to its N of N:lanes. Both as in `PrunedGraph`.
+        Layer to the mean of its N of N:lanes. Both as in `PrunedGraph`.
     agreement : float or None
         Part of the images on which the pruned int8 network, without fine-tuning, has the same
         largest output as the dense one.
@@ -50,7 +50,7 @@ class Evaluation:
     cycles: int
     milliseconds: float | None
     kept_importance: float
-    kept: dict[str, int]
+    kept: dict[str, float]
     agreement: float | None
     accuracy: float | None
     resources: Resources

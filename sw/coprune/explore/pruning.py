@@ -1,4 +1,4 @@
-"""Pruning of a quantized network for one accelerator: N of every `lanes`, layer by layer."""
+"""Pruning of a quantized network for one number of lanes: N of every `lanes`, block by block."""
 
 from __future__ import annotations
 
@@ -6,7 +6,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
+import torch
 
+from coprune.prune.block_pattern import block_grid
+from coprune.prune.importance import energy_scores
+from coprune.prune.knapsack import solve
+from coprune.prune.layer_menu import LayerMenu
 from coprune_sim.graph import IntegerGraph, Layer, Source
 
 
@@ -18,14 +23,13 @@ class PrunedGraph:
     ----------
     graph : IntegerGraph
     kept : dict
-        Layer to the N of N:lanes that it keeps.
+        Name of each source that can be pruned to the mean N of N:lanes of its blocks.
     kept_importance : float
-        Mean over the layers of the part of their weights' energy that they keep; 1 where none is
-        pruned.
+        Share of the importance of all weights that can be pruned; 1 where none is.
     """
 
     graph: IntegerGraph
-    kept: dict[str, int]
+    kept: dict[str, float]
     kept_importance: float
 
 
@@ -38,9 +42,7 @@ class _Prunable:
     layer, source : int
         Its place in the graph.
     name : str
-    scores : float64 array, in the shape of the weight
-    energy : float64 array [lanes + 1]
-        Part of the scores that N of `lanes` keep, by N.
+    scores : float tensor, in the shape of the weight
     slots : int
         That every N costs: blocks of the weight times pixels.
     """
@@ -48,18 +50,17 @@ class _Prunable:
     layer: int
     source: int
     name: str
-    scores: np.ndarray
-    energy: np.ndarray
+    scores: torch.Tensor
     slots: int
 
 
 def prune_graph(graph: IntegerGraph, *, lanes: int, speedup: float) -> PrunedGraph:
     """Prune the convolutions and linear layers to N of every `lanes` input channels.
 
-    Every layer has its own N, at least 1. Together they keep the most importance for at most a
-    `speedup`-th of the slots that the layers have with all weights. N of the layers rise one by
-    one, where a slot buys most: what N keeps is concave in N, so no choice that takes all slots
-    keeps more.
+    Every block has its own N. Together they keep the most importance for at most a `speedup`-th of
+    the slots that the layers have with all weights: `prune_to_budget`'s knapsack and importance
+    (``"energy"``), with slots in place of cycles. So the same pruning serves all accelerators of as
+    many lanes.
 
     Layers stay dense that have fewer than `lanes` input channels or groups, and so does the last
     linear one.
@@ -70,50 +71,41 @@ def prune_graph(graph: IntegerGraph, *, lanes: int, speedup: float) -> PrunedGra
         Quantized, not pruned.
     lanes : int
     speedup : float
-        From 1, which prunes nothing, to `lanes`.
+        1 prunes nothing.
 
     Raises
     ------
     ValueError
-        Not all layers can keep a weight of every `lanes`.
+        Not even one slot of each layer leaves the network as fast as that.
     """
     layers = list(_find_prunable(graph, lanes=lanes))
     if speedup == 1 or not layers:
-        return PrunedGraph(graph, {layer.name: lanes for layer in layers}, 1.0)
-    if speedup > lanes:
-        raise ValueError(
-            f"speedup must be at most lanes ({lanes}), which leaves 1 of {lanes} weights, "
-            f"not {speedup:g}"
-        )
-    kept = _choose_n(layers, lanes=lanes, speedup=speedup)
-    pruned = list(graph.layers)
-    for prunable, n in zip(layers, kept, strict=True):
-        pruned[prunable.layer] = _prune_source(
-            pruned[prunable.layer], prunable, n=n, lanes=lanes, graph=graph
-        )
-    energies = [float(layer.energy[n]) for layer, n in zip(layers, kept, strict=True)]
-    return PrunedGraph(
-        replace(graph, layers=tuple(pruned)),
-        {layer.name: n for layer, n in zip(layers, kept, strict=True)},
-        float(np.mean(energies)),
-    )
-
-
-def _choose_n(layers: list[_Prunable], *, lanes: int, speedup: float) -> list[int]:
-    budget = sum(layer.slots for layer in layers) * lanes / speedup
-    budget -= sum(layer.slots for layer in layers)
-    steps = [
-        (-(layer.energy[n + 1] - layer.energy[n]) / layer.slots, number, n)
-        for number, layer in enumerate(layers)
-        for n in range(1, lanes)
+        return PrunedGraph(graph, {layer.name: float(lanes) for layer in layers}, 1.0)
+    menus = [
+        LayerMenu(layer.scores, cycles=layer.slots * np.arange(lanes + 1.0), lanes=lanes)
+        for layer in layers
     ]
-    kept = [1] * len(layers)
-    # Of equal gains the lower N comes first, so that no N is left out.
-    for _, number, n in sorted(steps):
-        if kept[number] == n and layers[number].slots <= budget:
-            budget -= layers[number].slots
-            kept[number] = n + 1
-    return kept
+    dense, least = (sum(int(menu.menu.cost[end]) for menu in menus) for end in (-1, 0))
+    capacity = int(dense / speedup)
+    if capacity < least:
+        raise ValueError(
+            f"speedup must be at most {dense / least:.1f}, which leaves a slot of each layer on "
+            f"{lanes} lanes, not {speedup:g}"
+        )
+    chosen = solve([menu.menu for menu in menus], capacity=capacity)
+    pruned, kept, sums = list(graph.layers), {}, []
+    for prunable, menu, option in zip(layers, menus, chosen, strict=True):
+        pattern = menu.pattern(option)
+        mask = pattern.mask(prunable.scores)
+        pruned[prunable.layer] = _mask_source(
+            pruned[prunable.layer], prunable.source, mask=mask.numpy(), graph=graph
+        )
+        kept[prunable.name] = pattern.mean
+        sums.append([float(scores.sum()) for scores in (prunable.scores[mask], prunable.scores)])
+    importance, whole = np.sum(sums, axis=0)
+    return PrunedGraph(
+        replace(graph, layers=tuple(pruned)), kept, importance / whole if whole else 1.0
+    )
 
 
 def _find_prunable(graph: IntegerGraph, *, lanes: int) -> Iterator[_Prunable]:
@@ -127,50 +119,24 @@ def _find_prunable(graph: IntegerGraph, *, lanes: int) -> Iterator[_Prunable]:
         for place, source in enumerate(layer.sources):
             if source.groups > 1 or source.selects or source.weight.shape[1] < lanes:
                 continue
-            scores = _score(layer, source)
-            outputs, inputs, rows, columns = source.weight.shape
-            blocks = -(-outputs // lanes) * -(-inputs // lanes) * rows * columns
+            blocks = np.prod(block_grid(source.weight.shape, lanes=lanes))
             pixels = layer.output.height * layer.output.width // layer.input_dilation**2
-            yield _Prunable(
-                number, place, layer.name, scores, _kept_energy(scores, lanes), blocks * pixels
-            )
+            yield _Prunable(number, place, layer.name, _score(layer, source), int(blocks) * pixels)
 
 
-def _score(layer: Layer, source: Source) -> np.ndarray:
-    """Squares of the weights, in units that the output channels have in common."""
+def _score(layer: Layer, source: Source) -> torch.Tensor:
+    """Importance of the weights, in units that the output channels have in common."""
     step = np.ldexp(layer.multiplier.astype(np.float64), -(layer.pre_shift + layer.post_shift))
-    return (source.weight * step[:, None, None, None]) ** 2
+    return energy_scores(torch.from_numpy(source.weight * step[:, None, None, None]))
 
 
-def _kept_energy(scores: np.ndarray, lanes: int) -> np.ndarray:
-    outputs, inputs = scores.shape[:2]
-    padded = np.zeros((outputs, -(-inputs // lanes) * lanes, *scores.shape[2:]))
-    padded[:, :inputs] = scores
-    groups = padded.reshape(outputs, -1, lanes, *scores.shape[2:])
-    largest = -np.sort(-groups, axis=2)
-    by_rank = largest.sum(axis=(0, 1, 3, 4))
-    total = by_rank.sum()
-    if total == 0:
-        return np.ones(lanes + 1)
-    return np.concatenate([[0.0], np.cumsum(by_rank) / total])
-
-
-def _prune_source(
-    layer: Layer, prunable: _Prunable, *, n: int, lanes: int, graph: IntegerGraph
-) -> Layer:
-    """The layer with N of every `lanes` weights of one source, and the bias that goes with them."""
-    # PyTorch takes seconds to import.
-    import torch
-
-    from coprune.prune.block_pattern import BlockPattern
-
-    source = layer.sources[prunable.source]
-    pattern = BlockPattern.uniform(source.weight.shape, n=n, lanes=lanes)
-    mask = pattern.mask(torch.from_numpy(prunable.scores)).numpy()
+def _mask_source(layer: Layer, place: int, *, mask: np.ndarray, graph: IntegerGraph) -> Layer:
+    """The layer with some weights of one source, and the bias that goes with them."""
+    source = layer.sources[place]
     weight = np.where(mask, source.weight, 0).astype(source.weight.dtype)
     removed = (source.weight.astype(np.int64) - weight).sum(axis=(1, 2, 3))
     sources = list(layer.sources)
-    sources[prunable.source] = replace(source, weight=weight)
+    sources[place] = replace(source, weight=weight)
     # The bias holds the zero point times the weights' sum, with the opposite sign.
     bias = layer.bias + graph.tensor(source.tensor).zero * removed
     return replace(layer, sources=tuple(sources), bias=bias)

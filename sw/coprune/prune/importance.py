@@ -94,20 +94,21 @@ def _magnitude(model: nn.Module, layers: Layers, batches: Calibration, loss: Los
 
 
 def _energy(model: nn.Module, layers: Layers, batches: Calibration, loss: Loss) -> Scores:
-    """``n^(1/4) w^2`` per sum of the squares of the layer's ``n`` weights.
+    return {name: energy_scores(_weight(layer)) for name, layer in layers.items()}
+
+
+def energy_scores(weight: torch.Tensor) -> torch.Tensor:
+    """Return ``n^(1/4) w^2`` per sum of the squares of a layer's ``n`` weights.
 
     What a layer loses of its own energy is the relative error of its output for inputs without
     preferred direction, so that layers can be compared. The factor has no such reason: it is what
     fine-tuning liked best (see ``docs/pruning_methods.md``), as layers with many weights, late in
     most networks, recover less.
     """
-    scores = {}
-    for name, layer in layers.items():
-        squares = _weight(layer).square()
-        share = squares / squares.sum(dtype=torch.float64)
-        # A layer of zeros alone divides 0 by 0.
-        scores[name] = (squares.numel() ** 0.25 * share).nan_to_num(0.0).to(squares)
-    return scores
+    squares = weight.square()
+    share = squares / squares.sum(dtype=torch.float64)
+    # A layer of zeros alone divides 0 by 0.
+    return (squares.numel() ** 0.25 * share).nan_to_num(0.0).to(squares)
 
 
 def _lamp(model: nn.Module, layers: Layers, batches: Calibration, loss: Loss) -> Scores:

@@ -8,6 +8,7 @@ import torch
 
 from coprune.data import DataSet, fashion_mnist
 from coprune.recipe import pipeline, read_recipe, run_recipe
+from coprune.recipe.recipe import PruneStep
 
 RECIPES = Path(__file__).parents[2] / "recipes"
 
@@ -46,6 +47,30 @@ def test_network_is_pruned_and_quantized_without_training(tmp_path, monkeypatch)
     # 91 % before half of the weights went.
     assert metrics["float_accuracy"] > 0.8
     assert abs(metrics["int8_accuracy"] - metrics["float_accuracy"]) < 0.03
+
+
+def test_accelerator_may_hold_the_pruned_network_only(tmp_path, monkeypatch):
+    monkeypatch.setattr(pipeline, "load_data_set", sample)
+    small = tmp_path / "small.toml"
+    small.write_text("slot_depth = 256\n")
+    recipe = read_recipe(
+        RECIPES / "lenet5.toml",
+        assignments=[
+            f"accelerator={small}",
+            "prune.method=pattern",
+            "prune.pattern=4:16",
+            "train.epochs=1",
+        ],
+    )
+    metrics = run_recipe(recipe, folder=tmp_path / "pruned", show_progress=False)
+    assert metrics["cycles"] > 0
+    assert metrics["dense_cycles"] is None
+    assert metrics["speedup"] is None
+
+    recipe = replace(recipe, prune=PruneStep())
+    with pytest.raises(ValueError, match="slots, but slot_depth is 256"):
+        run_recipe(recipe, folder=tmp_path / "dense", show_progress=False)
+    assert not (tmp_path / "dense" / "train").exists()
 
 
 @pytest.mark.slow

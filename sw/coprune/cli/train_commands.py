@@ -67,9 +67,12 @@ def finetune(
     )
     if not metrics:
         return
+    speedup = "which does not hold the dense network"
+    if metrics["speedup"] is not None:
+        speedup = f"{metrics['speedup']:.2f} times as fast as dense"
     tables.show(
         f"{folder}: {described.name}, {metrics['float_accuracy']:.2%} in float and "
         f"{metrics['int8_accuracy']:.2%} in int8 of {metrics['test_images']:,} test images, "
-        f"{metrics['cycles']:,} cycles, {metrics['speedup']:.2f} times as fast as dense"
+        f"{metrics['cycles']:,} cycles on {metrics['accelerator']}, {speedup}"
     )
     tables.write_json(json, metrics)

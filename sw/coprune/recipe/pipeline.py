@@ -67,12 +67,14 @@ def run_recipe(
     -------
     dict
         What ``metrics.json`` holds: accuracies on all test images, before and after quantization,
-        and cycles of an image; in other processes than the first one it is empty.
+        and cycles of an image; ``dense_cycles`` and ``speedup`` are None where only the pruned
+        network fits the accelerator. In other processes than the first one it is empty.
 
     Raises
     ------
     ValueError
-        Parts of the recipe do not go together.
+        Parts of the recipe do not go together, or the pruned network does not compile: said before
+        it is trained.
     """
     accelerator = recipe.config
     atomic_file.make_folder(folder)
@@ -80,6 +82,9 @@ def run_recipe(
     model = _load(recipe.network, recipe.weights, seed=recipe.seed)
     dense = copy.deepcopy(model)
     planned = METHODS[recipe.prune.method].plan(model, accelerator, data, recipe.prune.options)
+    trial = copy.deepcopy(model)
+    _prune_at_once(trial, choose=planned.choose)
+    _compile(recipe, trial, data=data)
     model.to(find_device(device))
     training = _Training(
         recipe,
@@ -131,9 +136,7 @@ class _Training:
         """Prune and train ``model`` in place, and return the masks."""
         recipe = self._recipe
         if recipe.train is None:
-            masks = {} if choose is None else dict(choose(model, 1.0))
-            apply_masks(model, masks=masks)
-            return masks
+            return _prune_at_once(model, choose=choose)
         return self._train(
             model,
             settings=recipe.train,
@@ -228,6 +231,21 @@ def _find_teacher(recipe: Recipe, dense: nn.Module) -> nn.Module | None:
     return _load(recipe.teacher.network, recipe.teacher.weights, seed=recipe.seed)
 
 
+def _prune_at_once(model: nn.Module, *, choose: Choose | None) -> dict[str, torch.Tensor]:
+    """Prune ``model`` in place to its end, and return the masks."""
+    masks = {} if choose is None else dict(choose(model, 1.0))
+    apply_masks(model, masks=masks)
+    return masks
+
+
+def _count_cycles(recipe: Recipe, model: nn.Module, *, data: DataSet) -> int | None:
+    """Return the cycles of a network, or None where it does not fit the accelerator."""
+    try:
+        return _compile(recipe, model, data=data).cycles().total.cycles
+    except ValueError:
+        return None
+
+
 def _compile(recipe: Recipe, model: nn.Module, *, data: DataSet) -> Program:
     return coprune.compile(
         model,
@@ -256,7 +274,7 @@ def _measure(
     outputs = np.concatenate(answers).reshape(len(test), -1)
     weights = sum(mask.numel() for mask in masks.values())
     cycles = program.cycles().total.cycles
-    dense_cycles = _compile(recipe, dense, data=data).cycles().total.cycles
+    dense_cycles = _count_cycles(recipe, dense, data=data)
     return {
         "recipe": recipe.name,
         "network": recipe.network,
@@ -267,6 +285,6 @@ def _measure(
         "int8_accuracy": float(np.mean(outputs.argmax(axis=1) == test.labels)),
         "cycles": cycles,
         "dense_cycles": dense_cycles,
-        "speedup": dense_cycles / cycles,
+        "speedup": None if dense_cycles is None else dense_cycles / cycles,
         "kept": sum(int(mask.sum()) for mask in masks.values()) / weights if weights else 1.0,
     }

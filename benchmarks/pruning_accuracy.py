@@ -3,6 +3,7 @@
 Every run is ``recipes/resnet20_4x.toml`` with another way to prune, and resumes where it was
 interrupted. Each is written to ``docs/pruning_accuracy.json`` when it is done; then the table is
 printed and ``docs/pruning_accuracy.png`` drawn, as they are without any run by ``--draw``.
+``--rtl`` runs the programs of the finished runs on the RTL, and adds the cycles that it counts.
 
 Hours on one core. Several processes may share the runs: each takes one that no other has taken.
 """
@@ -21,6 +22,7 @@ import torch
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+import coprune
 from coprune import atomic_file
 from coprune.recipe import read_recipe, run_recipe
 
@@ -75,10 +77,13 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--data", type=Path, help="folder cifar-10-batches-py")
     parser.add_argument("--draw", action="store_true", help="train nothing")
+    parser.add_argument("--rtl", action="store_true", help="count cycles on the RTL; train nothing")
     arguments = parser.parse_args()
     if unknown := set(arguments.ways) - set(WAYS):
         parser.error(f"ways must be among {', '.join(WAYS)}, not {sorted(unknown)}")
-    if not arguments.draw:
+    if arguments.rtl:
+        measure_rtl()
+    elif not arguments.draw:
         torch.set_num_threads(1)
         for seed in arguments.seeds:
             for way in arguments.ways:
@@ -115,9 +120,27 @@ def train(run: Run, *, data: Path | None) -> None:
         teacher_cache=CACHE / "teacher",
         show_progress=os.isatty(2),
     )
+    keep(run.name, {"way": run.way, "epochs": run.epochs, **metrics, "seed": run.seed})
+
+
+def measure_rtl() -> None:
+    """Add the RTL's cycles to the results whose programs are in the cache."""
+    for name, result in read_results().items():
+        run = Run(result["way"], result["epochs"], result["seed"])
+        program = run.folder / "network.coprune"
+        if "rtl_cycles" in result or not program.exists():
+            continue
+        _, cycles = coprune.load(program).measure_cycles()
+        print(
+            f"{name}: {cycles:,} cycles on the RTL, {result['cycles']:,} by the model", flush=True
+        )
+        keep(name, {**result, "rtl_cycles": cycles})
+
+
+def keep(name: str, result: dict) -> None:
+    """Add a result, or put it in the place of the one of that name."""
     # Another process may have written meanwhile.
-    results = {**read_results(), run.name: {"way": run.way, "epochs": run.epochs, **metrics}}
-    results[run.name]["seed"] = run.seed
+    results = {**read_results(), name: result}
     atomic_file.write(RESULTS, json.dumps(dict(sorted(results.items())), indent=1) + "\n")
 
 
@@ -137,8 +160,8 @@ def is_alive(claim: Path) -> bool:
 
 def print_table(results: Iterable[dict]) -> None:
     """Print accuracies and cycles; means over seeds where there are several."""
-    print("| way | epochs | seeds | accuracy, float | int8 | cycles | speed-up |")
-    print("| --- | --- | --- | --- | --- | --- | --- |")
+    print("| way | epochs | seeds | accuracy, float | int8 | cycles | on the RTL | speed-up |")
+    print("| --- | --- | --- | --- | --- | --- | --- | --- |")
     groups: dict[tuple[str, int], list[dict]] = {}
     for result in results:
         groups.setdefault((result["way"], result["epochs"]), []).append(result)
@@ -150,9 +173,11 @@ def print_table(results: Iterable[dict]) -> None:
             [run[name] for run in runs]
             for name in ("float_accuracy", "int8_accuracy", "cycles", "speedup")
         )
+        counted = [run["rtl_cycles"] for run in runs if "rtl_cycles" in run]
+        on_rtl = f"{round(statistics.mean(counted)):,}" if len(counted) == len(runs) else ""
         print(
             f"| {way} | {epochs} | {len(runs)} | {spread(floats)} | {spread(integers)} "
-            f"| {round(statistics.mean(cycles)):,} | {statistics.mean(speedups):.2f} |"
+            f"| {round(statistics.mean(cycles)):,} | {on_rtl} | {statistics.mean(speedups):.2f} |"
         )
 
 

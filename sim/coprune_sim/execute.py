@@ -141,14 +141,16 @@ class _Array:
         return (total.astype(np.int64) + half) % (2 * half) - half
 
     def maximum(self) -> np.ndarray:
-        """Accumulate by maximum, int64 [pixels, lanes], slot by slot."""
+        """Product of the largest channel, the first of equal ones: int64 [pixels, lanes]."""
         lanes = self.memories.config.lanes
-        accumulators = np.iinfo(np.int64).min
+        largest, products = np.iinfo(np.int64).min, 0
         for slots, words in self._blocks():
             for slot in range(slots.start, slots.stop):
-                operand = words[:, self.stream.index[slot] % lanes].astype(np.int64)
-                accumulators = np.maximum(accumulators, operand * self.stream.weight[slot])
-        return accumulators
+                channel = words[:, self.stream.index[slot] % lanes].astype(np.int64)
+                larger = channel > largest
+                products = np.where(larger, channel * self.stream.weight[slot], products)
+                largest = np.where(larger, channel, largest)
+        return products
 
     def drain(self, accumulators: np.ndarray) -> DrainedWords:
         """Requantize the pixels inside the output and write them to the activation memory."""

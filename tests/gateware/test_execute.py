@@ -128,7 +128,7 @@ def _execute_naively(execute, memories, config, *, placement):
             for number in range(config.columns):
                 y = tile_row * bank_rows + number // bank_columns
                 x = tile_column * bank_columns + number % bank_columns
-                sums, word = None, None
+                sums, largest, word = 0, np.full(config.lanes, -129), None
                 for slot in range(execute["slot_count"]):
                     at = execute["slot_base"] + slot
                     if stream.new_block[at]:
@@ -141,12 +141,11 @@ def _execute_naively(execute, memories, config, *, placement):
                             bank, address = locate(place, sy, sx, columns=config.columns)
                             address = address + execute["tile_base"]
                             word = memories.banks[bank, address].astype(int)
-                    product = stream.weight[at].astype(int) * word[stream.index[at]]
-                    if sums is None:
-                        sums = product
-                    else:
-                        maximum = execute["maximum"]
-                        sums = np.maximum(sums, product) if maximum else sums + product
+                    channel = word[stream.index[at]]
+                    product = stream.weight[at].astype(int) * channel
+                    larger = channel > largest
+                    sums = np.where(larger, product, sums) if execute["maximum"] else sums + product
+                    largest = np.where(larger, channel, largest)
                 if execute["interleaved"]:
                     y, x = 2 * y + execute["row_phase"], 2 * x + execute["column_phase"]
                 inside = y < execute["output_height"] and x < execute["output_width"]

@@ -28,16 +28,16 @@ def _random_tile(rng, config, *, maximum):
 
 
 def _expected_sums(tile, config):
-    sums = None
+    sums, largest = 0, np.full((config.columns, config.lanes), -129)
     for words, inside, slots in tile["blocks"]:
         seen = np.where(inside[:, None], words, tile["pad"])
         for weights, indices, diagonal in slots:
             chosen = np.arange(config.lanes) if diagonal else indices
-            product = weights[None, :] * seen[:, chosen]
-            if sums is None:
-                sums = product
-            else:
-                sums = np.maximum(sums, product) if tile["maximum"] else sums + product
+            channel = seen[:, chosen]
+            product = weights[None, :] * channel
+            larger = channel > largest
+            sums = np.where(larger, product, sums) if tile["maximum"] else sums + product
+            largest = np.where(larger, channel, largest)
     return sums
 
 

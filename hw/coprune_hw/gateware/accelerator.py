@@ -3,6 +3,7 @@
 import re
 
 from amaranth.back import verilog
+from amaranth.build import Platform
 from amaranth.hdl import *
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out, connect
@@ -142,10 +143,18 @@ class Accelerator(wiring.Component):
             m.d.comb += Value.cast(value).eq(getattr(self, f"{prefix}{name}"))
 
 
-def to_verilog(config: AcceleratorConfig) -> str:
-    """Convert the accelerator to Verilog: the module `TOP_NAME` and the modules that it needs."""
-    accelerator = Accelerator(config)
-    text = verilog.convert(accelerator, name=TOP_NAME, emit_src=False, strip_internal_attrs=True)
+def to_verilog(config: AcceleratorConfig, *, platform: Platform | None = None) -> str:
+    """Convert the accelerator to Verilog: the module `TOP_NAME` and the modules that it needs.
+
+    Without a `platform` it is of no vendor; with one it may instantiate the cells of its family.
+    """
+    text = verilog.convert(
+        Accelerator(config),
+        platform=platform,
+        name=TOP_NAME,
+        emit_src=False,
+        strip_internal_attrs=True,
+    )
     return _ZEROED_MEMORY.sub(_zero_in_a_loop, text)
 
 

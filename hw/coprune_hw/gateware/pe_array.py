@@ -8,6 +8,7 @@ from coprune_hw.contract import AcceleratorConfig
 from coprune_hw.contract.instructions import RAW_WORDS
 from coprune_hw.contract.slots import LANE_BITS, LaneField
 
+from .accumulate import accumulate
 from .delay import delay
 
 PRODUCT_BITS = LANE_BITS + 8
@@ -17,8 +18,8 @@ class SlotFlags(data.Struct):
     """What the array does with a slot.
 
     `valid`: there is a slot in this cycle. `first` and `last` of its tile. `diagonal`: lane l takes
-    channel l with a 12-bit weight. `maximum`: keep the largest product instead of the sum. `raw`:
-    drain every column for `RAW_WORDS` cycles.
+    channel l with a 12-bit weight. `maximum`: keep the product of the largest channel instead
+    of the sum. `raw`: drain every column for `RAW_WORDS` cycles.
     """
 
     valid: 1
@@ -96,12 +97,12 @@ class PEArray(wiring.Component):
                     for column, word in enumerate(words)
                 ]
                 flags = delay(m, flags, 1, name=f"flags_{group}", init=0)
-            drain = self._add_group(m, group=group, words=words, flags=flags)
+            drain = self._add_group(m, platform, group=group, words=words, flags=flags)
             if group == 0:
                 m.d.comb += self.drain.eq(drain)
         return m
 
-    def _add_group(self, m, *, group, words, flags):
+    def _add_group(self, m, platform, *, group, words, flags):
         """One lane group: `flags` are those of the slot in `fields[group]`. Returns its drain."""
         # Cycle 0: decode. Cycle 1: select the channel. Cycle 2: multiply. Cycle 3: accumulate.
         decoded = delay(m, flags, 1, name=f"flags_{group}_decoded", init=0)
@@ -122,7 +123,9 @@ class PEArray(wiring.Component):
             field = self.fields[group][offset]
             weight, index = self._decode(m, field, flags.diagonal, lane=lane)
             weight = delay(m, weight, 1, name=f"weight_{lane}_selected")
-            self._add_lane(m, lane, words, weight, index, multiplied, complete, moves)
+            self._add_lane(
+                m, platform, lane, words, weight, index, selected, multiplied, complete, moves
+            )
         return drain
 
     def _decode(self, m, field, diagonal, *, lane):
@@ -136,7 +139,9 @@ class PEArray(wiring.Component):
         ]
         return weight, index
 
-    def _add_lane(self, m, lane, words, weight, index, flags, complete, moves):
+    def _add_lane(
+        self, m, platform, lane, words, weight, index, selected, multiplied, complete, moves
+    ):
         accumulator_shape = signed(self._config.accumulator_bits)
         shadows = [
             Signal(accumulator_shape, name=f"shadow_{lane}_{column}", reset_less=True)
@@ -146,19 +151,19 @@ class PEArray(wiring.Component):
         for column, word in enumerate(words):
             place = f"{lane}_{column}"
             channel = Signal(signed(8), name=f"channel_{place}", reset_less=True)
+            largest = Signal(signed(8), name=f"largest_{place}", reset_less=True)
             product = Signal(signed(PRODUCT_BITS), name=f"product_{place}", reset_less=True)
             accumulator = Signal(accumulator_shape, name=f"accumulator_{place}", reset_less=True)
-            m.d.sync += [
-                channel.eq(word.word_select(index, 8)),
-                product.eq(channel * weight),
-            ]
-            with m.If(flags.valid):
-                with m.If(flags.first):
-                    m.d.sync += accumulator.eq(product)
-                with m.Elif(~flags.maximum):
-                    m.d.sync += accumulator.eq(accumulator + product)
-                with m.Elif(accumulator < product):
-                    m.d.sync += accumulator.eq(product)
+            m.d.sync += channel.eq(word.word_select(index, 8))
+            # The product of a maximum stays until a larger channel comes.
+            counts = selected.first | ~selected.maximum | (channel > largest)
+            with m.If(selected.valid & counts):
+                m.d.sync += [largest.eq(channel), product.eq(channel * weight)]
+            # A maximum's product is the one to keep already.
+            alone = multiplied.first | multiplied.maximum
+            total = accumulate(m, accumulator, product, alone=alone, platform=platform)
+            with m.If(multiplied.valid):
+                m.d.sync += accumulator.eq(total)
             following = shadows[column + 1] if column + 1 < len(words) else shadows[column]
             with m.If(moves):
                 m.d.sync += shadows[column].eq(Mux(complete, accumulator, following))

@@ -1,0 +1,42 @@
+"""Synthesis of the gateware for a Lattice ECP5, with Yosys."""
+
+from pathlib import Path
+
+from amaranth.vendor import LatticePlatform
+
+MULTIPLEXERS = Path(__file__).parent / "ecp5_multiplexers.v"
+
+
+class Ecp5(LatticePlatform):
+    """An ECP5-85F without a board: what gateware needs to know to use the family's cells."""
+
+    device = "LFE5U-85F"
+    package = "BG756"
+    speed = "6"
+    default_clk = None
+    resources = ()
+    connectors = ()
+
+    def __init__(self):
+        super().__init__(toolchain="Trellis")
+
+
+def yosys_script(verilog: str | Path, *, top: str, netlist: str | Path) -> str:
+    """Commands for Yosys that synthesize Verilog to a JSON netlist for nextpnr.
+
+    Wide multiplexers are found before lookup tables are: those that choose a channel are most of
+    an array's logic, and take half as many lookup tables this way.
+    """
+    return f"""
+read_verilog {verilog}
+hierarchy -top {top}
+proc
+flatten
+rename -hide w:*
+synth_ecp5 -top {top} -run begin:map_luts
+muxcover -mux16 -mux8 -mux4 -nodecode
+techmap -map {MULTIPLEXERS}
+clean
+synth_ecp5 -top {top} -run map_luts:json
+write_json {netlist}
+"""

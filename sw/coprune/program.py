@@ -324,7 +324,7 @@ class Program:
         int32 where the output are sums: bias and all.
         """
         outputs = self._simulator.run(self.quantize_input(x))
-        return self._finish(outputs, integer=integer)
+        return self.finish_output(outputs, integer=integer)
 
     def cosim(
         self,
@@ -390,7 +390,7 @@ class Program:
         layers = self._layer_results(cycles, equal=equal)
         outputs = np.stack([image.output for image in run.images])
         return CosimResult(
-            outputs=self._finish(outputs, integer=integer),
+            outputs=self.finish_output(outputs, integer=integer),
             equal=all(equal.values()),
             layers=layers,
             total=total_result(
@@ -436,7 +436,8 @@ class Program:
 
         return Simulator(self.graph)
 
-    def _finish(self, outputs: np.ndarray, *, integer: bool) -> np.ndarray:
+    def finish_output(self, outputs: np.ndarray, *, integer: bool) -> np.ndarray:
+        """Return outputs of the machine [N, C, H, W] as `simulate` returns them."""
         step, zero = self.graph.output.scale, self.graph.output.zero
         if self.graph.raw_scale is not None:
             step, bias = (

@@ -10,6 +10,7 @@
 //   read <register>                    prints the value
 //   run                                until interrupt or timeout; prints
 //                                      "<interrupt> <violation> <cycles> <seconds>"
+//   echo                               prints an empty line: all before it is done
 // Cycles and seconds of a `run` begin with the `write` before it, as in bench.py.
 
 #include <chrono>
@@ -176,8 +177,10 @@ int main(int argc, char** argv) {
       else if (command == "write") bench.write(a, b);
       else if (command == "read") std::printf("%u\n", bench.read(a));
       else if (command == "run") bench.run();
+      else if (command == "echo") std::puts("");
       else fail("no command " + command);
     }
+    std::fflush(stdout);
   }
   return 0;
 }

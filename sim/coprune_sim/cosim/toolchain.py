@@ -283,6 +283,22 @@ class Model:
             output.seek(0)
             return output.read().splitlines()
 
+    def start_driver(self, *, folder: Path) -> subprocess.Popen:
+        """Start driver.cpp, which takes commands from its pipe until that is closed.
+
+        Raises
+        ------
+        RuntimeError
+            It cannot be built.
+        """
+        return subprocess.Popen(
+            [self._driver(), f"+folder={folder}"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
     def _driver(self) -> Path:
         digest = hashlib.sha256(DRIVER.read_bytes()).hexdigest()[:12]
         name = f"driver-{digest}"

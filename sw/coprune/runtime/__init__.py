@@ -1,0 +1,7 @@
+"""Runs programs on an accelerator: the same driver for simulated and real ones."""
+
+from coprune.runtime.bus import Bus
+from coprune.runtime.device import Device, DeviceError
+from coprune.runtime.simulated_bus import SimulatedBus
+
+__all__ = ["Bus", "Device", "DeviceError", "SimulatedBus"]

@@ -1,0 +1,113 @@
+"""The way to an accelerator that Verilator simulates."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from coprune_hw.contract import AcceleratorConfig
+from coprune_sim.cosim import runner
+from coprune_sim.cosim.host import PROGRAM_ADDRESS
+from coprune_sim.cosim.result import PROTOCOL_VIOLATIONS
+
+WAIT_CYCLES = 1_000_000
+"""That the simulated machine computes in one `SimulatedBus.wait` at most."""
+
+
+class SimulatedBus:
+    """The RTL behind AXI, with a memory: a process of its own, which stays until `close`.
+
+    Parameters
+    ----------
+    config
+    memory_bytes
+        At least; a power of two is taken.
+    latency
+        Cycles from an address to the memory's answer.
+
+    Raises
+    ------
+    RuntimeError
+        The Verilator build failed.
+    """
+
+    def __init__(
+        self, config: AcceleratorConfig, *, memory_bytes: int = 1 << 22, latency: int = 20
+    ) -> None:
+        self.memory_address = PROGRAM_ADDRESS
+        whole = runner.memory_size(bytes(memory_bytes))
+        self.memory_bytes = whole - PROGRAM_ADDRESS
+        model = runner.build_accelerator(config, memory_bytes=whole)
+        self._temporary = tempfile.TemporaryDirectory(prefix="coprune-simulated-")
+        self._folder = Path(self._temporary.name)
+        self._process = model.start_driver(folder=self._folder)
+        ports = runner.settings(
+            latency=latency, seed=None, error_address=None, timeout_cycles=WAIT_CYCLES
+        )
+        for name, value in ports.items():
+            self._send(f"set {name} {value}")
+        self._send("reset")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End the simulation."""
+        self._process.stdin.close()
+        self._process.wait()
+        self._temporary.cleanup()
+
+    def read_register(self, address: int) -> int:
+        """Return the register at a byte address."""
+        return int(self._ask(f"read {address}"))
+
+    def write_register(self, address: int, value: int) -> None:
+        """Write the register at a byte address."""
+        self._send(f"write {address} {value}")
+
+    def read_memory(self, address: int, size: int) -> bytes:
+        """Return bytes of the memory, without simulated time."""
+        self._send(f"dump 0 {address} {size}")
+        self._ask("echo")
+        return (self._folder / "dump_0.bin").read_bytes()
+
+    def write_memory(self, address: int, content: bytes) -> None:
+        """Write bytes of the memory, without simulated time."""
+        (self._folder / "load_0.bin").write_bytes(content)
+        self._send(f"load 0 {address} {len(content)}")
+        self._ask("echo")
+
+    def wait(self) -> None:
+        """Let the machine compute until its interrupt, for `WAIT_CYCLES` at most.
+
+        Raises
+        ------
+        RuntimeError
+            It broke a rule of AXI.
+        """
+        violation = int(self._ask("run").split()[1])
+        if violation:
+            raise RuntimeError(f"AXI: {PROTOCOL_VIOLATIONS[violation]}")
+
+    def _send(self, command: str) -> None:
+        self._process.stdin.write(f"{command}\n")
+        self._process.stdin.flush()
+
+    def _ask(self, command: str) -> str:
+        self._send(command)
+        answer = self._process.stdout.readline()
+        if not answer:
+            raise RuntimeError(
+                f"the simulation ended at {command!r}: {self._process.stderr.read().strip()}"
+            )
+        return answer

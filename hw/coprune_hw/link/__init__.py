@@ -1,0 +1,1 @@
+"""The way from a host to accelerator and memory over a UART."""

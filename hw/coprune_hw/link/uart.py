@@ -32,14 +32,14 @@ class UartReceiver(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        line = Signal(init=1)
+        line, before = Signal(init=1), Signal(init=1)
         m.submodules += FFSynchronizer(self.line, line, init=1)
         countdown = Signal(range(self._divisor + self._divisor // 2))
         bits_left = Signal(range(FRAME_BITS))
         bits = Signal(FRAME_BITS - 1)
         m.d.comb += self.o.payload.eq(bits[:8])
-        m.d.sync += self.o.valid.eq(0)
-        with m.If(bits_left == 0), m.If(~line):
+        m.d.sync += [self.o.valid.eq(0), before.eq(line)]
+        with m.If(bits_left == 0), m.If(before & ~line):
             # The middle of the first data bit.
             m.d.sync += [
                 countdown.eq(self._divisor + self._divisor // 2 - 1),

@@ -39,8 +39,6 @@ METHODS = {
 }
 WAYS = {
     **{f"budget {x}x": f"method='budget', speedup={x}.0" for x in (2, 4, 6)},
-    # As many as uniform 4:16 takes.
-    "budget 42,890 cycles": "method='budget', cycles=42890",
     **{f"uniform {n}:16": f"method='pattern', pattern='{n}:16'" for n in (8, 4, 2)},
     # As many weights as N:16 keeps of the same layers.
     **{f"unstructured {n}/16": f"method='weights', sparsity={1 - n / 16}" for n in (8, 4, 2)},

@@ -356,7 +356,7 @@ CASES = {
         post_shift=27,
     ),
     "max_of_channels": Case(
-        ({"inputs": 8, "kernel": (1, 1), "stride": 2},), 6, 6, 8, 3, 3, maximum=True
+        ({"inputs": 8, "kernel": (2, 2), "stride": 2},), 6, 6, 16, 3, 3, maximum=True
     ),
     "residual_and_projection": Case(
         (

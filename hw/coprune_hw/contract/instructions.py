@@ -125,9 +125,9 @@ class Execute(data.Struct):
     each one with the next byte. The parameters must then be those that change nothing
     (`coprune_hw.contract.parameters.IDENTITY`), and `output.log2_stride` 0.
 
-    Where it is `maximum`, a lane's result is not the sum of its products but the one of its largest
-    channel, of equal ones the first slot's. So weights are those of a maximum of products where all
-    are the same positive one.
+    Where it is `maximum`, a lane's result is not the sum of its products but that of its largest
+    channel, of equal ones the first slot's. It is the largest product where a lane has the same
+    positive weight in all slots.
 
     Where it is `interleaved`, the pixel computed at (y, x) is written to row ``2 y + row_phase``
     and column ``2 x + column_phase`` of the output. Where it is `tabulated`, what is written is

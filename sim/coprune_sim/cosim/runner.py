@@ -23,10 +23,11 @@ from coprune_hw.contract.config import AcceleratorConfig
 from coprune_hw.contract.program import MachineProgram
 from coprune_hw.gateware.accelerator import TOP_NAME, to_verilog
 
+from .build_cache import keep
 from .driver import driver_script, read_driver_lines
 from .host import PROGRAM_ADDRESS
 from .result import CosimRun, collect_run
-from .toolchain import SOURCES, Model, build_model, keep
+from .toolchain import SOURCES, Model, build_model
 from .waveform import TRACE_FILE, Trace, mark_traced, vcd_to_fst
 
 SMALLEST_MEMORY_BYTES = 1 << 26

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 import os
@@ -11,7 +10,6 @@ import shutil
 import subprocess
 import sys
 import sysconfig
-import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -22,6 +20,8 @@ from typing import TextIO
 
 import cocotb_tools.config
 from cocotb_tools.runner import Verilator as VerilatorRunner
+
+from .build_cache import cache_folder, keep
 
 MINIMUM_VERSION = (5, 36)
 """What cocotb 2 asks of Verilator."""
@@ -116,47 +116,6 @@ def _first_line(command: Sequence[str | Path], **variables: str) -> str:
 def _version_of(line: str) -> tuple[int, int]:
     match = re.match(r"Verilator (\d+)\.(\d+)", line)
     return (int(match[1]), int(match[2])) if match else (0, 0)
-
-
-def cache_folder() -> Path:
-    """Where built models are kept: ``coprune`` in the user's cache folder."""
-    if sys.platform == "darwin":
-        default = Path.home() / "Library" / "Caches"
-    else:
-        default = Path.home() / ".cache"
-    return Path(os.environ.get("XDG_CACHE_HOME") or default) / "coprune"
-
-
-@contextmanager
-def keep(name: str, *, folder: Path | None = None) -> Iterator[tuple[Path, bool]]:
-    """Hold the lock on a cache entry, and put it in place when the block ends without an error.
-
-    Parameters
-    ----------
-    name : str
-        Of the entry, a folder.
-    folder : Path, optional
-        Instead of `cache_folder`.
-
-    Yields
-    ------
-    path : Path
-        The entry where it exists, else an empty folder to fill, which becomes the entry.
-    exists : bool
-    """
-    parent = folder or cache_folder()
-    parent.mkdir(parents=True, exist_ok=True)
-    entry = parent / name
-    with open(parent / f"{name}.lock", "w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if entry.exists():
-            yield entry, True
-            return
-        with tempfile.TemporaryDirectory(prefix=f".{name}.", dir=parent) as temporary:
-            filled = Path(temporary) / "entry"
-            filled.mkdir()
-            yield filled, False
-            filled.rename(entry)
 
 
 class _Runner(VerilatorRunner):

@@ -23,7 +23,7 @@ class PrunedGraph:
     ----------
     graph : IntegerGraph
     kept : dict
-        Name of each source that can be pruned to the mean N of N:lanes of its blocks.
+        Layer that can be pruned to the mean N of N:lanes of its blocks.
     kept_importance : float
         Share of the importance of all weights that can be pruned; 1 where none is.
     """
@@ -100,11 +100,13 @@ def prune_graph(graph: IntegerGraph, *, lanes: int, speedup: float) -> PrunedGra
         pruned[prunable.layer] = _mask_source(
             pruned[prunable.layer], prunable.source, mask=mask.numpy(), graph=graph
         )
-        kept[prunable.name] = pattern.mean
+        kept.setdefault(prunable.name, []).append(pattern.kept.ravel())
         sums.append([float(scores.sum()) for scores in (prunable.scores[mask], prunable.scores)])
     importance, whole = np.sum(sums, axis=0)
     return PrunedGraph(
-        replace(graph, layers=tuple(pruned)), kept, importance / whole if whole else 1.0
+        replace(graph, layers=tuple(pruned)),
+        {name: float(np.concatenate(blocks).mean()) for name, blocks in kept.items()},
+        float(importance / whole) if whole else 1.0,
     )
 
 

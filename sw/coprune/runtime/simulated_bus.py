@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from pathlib import Path
-from types import TracebackType
-from typing import Self
+from typing import NoReturn, Self
 
 from coprune_hw.contract import AcceleratorConfig
 from coprune_sim.cosim import runner
@@ -53,18 +52,12 @@ class SimulatedBus:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def close(self) -> None:
         """End the simulation."""
-        self._process.stdin.close()
-        self._process.wait()
+        self._process.communicate()
         self._temporary.cleanup()
 
     def read_register(self, address: int) -> int:
@@ -100,14 +93,19 @@ class SimulatedBus:
             raise RuntimeError(f"AXI: {PROTOCOL_VIOLATIONS[violation]}")
 
     def _send(self, command: str) -> None:
-        self._process.stdin.write(f"{command}\n")
-        self._process.stdin.flush()
+        try:
+            self._process.stdin.write(f"{command}\n")
+            self._process.stdin.flush()
+        except BrokenPipeError:
+            self._refuse_end(command)
 
     def _ask(self, command: str) -> str:
         self._send(command)
         answer = self._process.stdout.readline()
         if not answer:
-            raise RuntimeError(
-                f"the simulation ended at {command!r}: {self._process.stderr.read().strip()}"
-            )
+            self._refuse_end(command)
         return answer
+
+    def _refuse_end(self, command: str) -> NoReturn:
+        reason = self._process.stderr.read().strip()
+        raise RuntimeError(f"the simulation ended at {command!r}: {reason}")

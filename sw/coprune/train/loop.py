@@ -17,10 +17,10 @@ from coprune.prune.schedule import Choose, OneShot, Schedule
 from coprune.train.checkpoint import save_log
 from coprune.train.distillation import Distillation
 from coprune.train.evaluation import evaluate
-from coprune.train.image_bar import ImageBar
 from coprune.train.images import TrainingImages
 from coprune.train.interruption import Interruption
 from coprune.train.precision import autocast
+from coprune.train.progress_bar import ProgressBar
 from coprune.train.run import Run
 from coprune.train.settings import TrainingSettings
 from coprune.train.teacher import LogitsCache, cache_key
@@ -129,7 +129,7 @@ def train(
                     workers=workers,
                 ),
             )
-        with ImageBar(run, console=console) as bar:
+        with ProgressBar(run, console=console) as bar:
             while run.epoch < settings.epochs:
                 stopped = _train_epoch(
                     run,

@@ -11,7 +11,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from coprune.train.run import Run
 
 
-class ImageBar:
+class ProgressBar:
     """Shows how many images are done, how many a second, and the loss of the last epoch."""
 
     def __init__(self, run: Run, *, console: Console):

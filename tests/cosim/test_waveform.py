@@ -20,7 +20,7 @@ TINY = replace(SMALL, columns=2)
 """A traced model takes longer to build."""
 
 UNITS = {
-    *("access", "arbiter", "controller", "counters", "dispatcher", "fetcher", "loader"),
+    *("machine", "access", "arbiter", "controller", "counters", "dispatcher", "fetcher", "loader"),
     *("registers", "storer", "synchronizer"),
     *("execute", "activations", "array", "drain", "parameters", "sequencer", "slots"),
 }
@@ -87,22 +87,23 @@ def test_waveform_shows_the_cycles_of_the_timeline(variables):
 def test_waveform_has_pins_and_ports_under_the_names_of_the_gateware(variables):
     assert {
         *("m_axi_araddr", "s_axi_wdata", "interrupt", "rst"),
-        *("access.fetcher.instructions__valid", "access.counters.values.cycles"),
-        *("execute.sequencer.instruction__payload.slot_base", "execute.drain.completed"),
-        "access.synchronizer.execute_queue__payload.prefix.opcode",
+        *("machine.access.fetcher.instructions__valid", "machine.access.counters.values.cycles"),
+        "machine.execute.sequencer.instruction__payload.slot_base",
+        "machine.execute.drain.completed",
+        "machine.access.synchronizer.execute_queue__payload.prefix.opcode",
     } <= set(variables)
     modules = {name.rpartition(".")[0] for name in variables}
     assert {part for module in modules for part in module.split(".")} >= UNITS
     # What is no port, and what is within a unit.
-    assert "access.fetcher.asked_beats" not in variables
-    assert not any(name.startswith("access.fetcher.reader.") for name in variables)
+    assert "machine.access.fetcher.asked_beats" not in variables
+    assert not any(name.startswith("machine.access.fetcher.reader.") for name in variables)
 
 
 @pytest.mark.slow
 def test_waveform_of_a_unit_has_its_signals_and_those_within(tmp_path):
     run = run_traced("fetcher")
     names = {variable.full_name for variable in read(run.waveform, tmp_path).all_vars()}
-    prefix = "bench.accelerator.access.fetcher."
+    prefix = "bench.accelerator.machine.access.fetcher."
     assert all(name.startswith(prefix) for name in names)
     own = {name.removeprefix(prefix) for name in names}
     assert {"clk", "instructions__valid", "asked_beats"} <= own

@@ -5,7 +5,7 @@ from amaranth.hdl import Fragment, Shape
 from amaranth.hdl._mem import MemoryInstance
 
 from coprune_hw.contract import AcceleratorConfig
-from coprune_hw.gateware.accelerator import Accelerator
+from coprune_hw.gateware.machine import Machine
 from coprune_sim.resources import MemoryShape, estimate_resources, list_memories, map_memory
 from coprune_sim.resources.runs import read_runs
 
@@ -81,7 +81,7 @@ def elaborated_memories(fragment, path=()):
 
 @pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS)
 def test_lists_the_memories_of_the_gateware(config):
-    fragment = Fragment.get(Accelerator(config), None)
+    fragment = Fragment.get(Machine(config), None)
     listed = list(list_memories(config))
     assert set(listed) == set(elaborated_memories(fragment))
     assert len(listed) == len(set(listed))

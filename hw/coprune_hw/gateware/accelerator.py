@@ -1,4 +1,4 @@
-"""The accelerator: EXECUTE unit and access processor behind standard AXI pins."""
+"""The accelerator: the machine behind standard AXI pins."""
 
 import re
 
@@ -6,14 +6,12 @@ from amaranth.back import verilog
 from amaranth.build import Platform
 from amaranth.hdl import *
 from amaranth.lib import wiring
-from amaranth.lib.wiring import In, Out, connect
+from amaranth.lib.wiring import In, Out
 
 from coprune_hw.contract import AcceleratorConfig
 
-from .access_processor import AccessProcessor
-from .activation_memory import ActivationMemory
-from .execute import ExecuteUnit
 from .interfaces import AXI_BURST_INCR, BANK_ADDRESS_BITS, REGISTER_ADDRESS_BITS
+from .machine import Machine
 from .synchronizer import UNITS
 
 TOP_NAME = "coprune_accelerator"
@@ -23,7 +21,7 @@ _AXI_PROTECTION = 0  # unprivileged, secure, data
 
 
 class Accelerator(wiring.Component):
-    """The whole machine, with the pins that an integrator connects.
+    """The machine, with the pins that an integrator connects.
 
     Members
     -------
@@ -51,41 +49,22 @@ class Accelerator(wiring.Component):
         super().__init__(_pins(config))
 
     def elaborate(self, platform):
-        config = self._config
         m = Module()
-        m.submodules.access = access = AccessProcessor(
-            config, read_latency=ActivationMemory.store_latency(config)
-        )
-        execute = ExecuteUnit(config)
-        m.submodules.execute = ResetInserter(access.clear)(execute)
-        connect(m, access.execute, execute.instruction)
-        connect(m, execute.completion, access.execute_completions)
-        connect(m, access.slot_writes, execute.slot_write)
-        connect(m, access.parameter_writes, execute.parameter_write)
-        connect(m, access.table_writes, execute.table_write)
-        connect(m, access.pixel_writes, execute.pixel_write)
-        connect(m, access.pixel_reads, execute.pixel_read)
-        observed = execute.observe
+        m.submodules.machine = machine = Machine(self._config)
+        observed = machine.observe.drained
         m.d.comb += [
-            execute.halt.eq(access.halt),
-            access.execute_busy.eq(execute.busy),
-            access.execute_error.eq(execute.error),
-            access.execute_error_code.eq(execute.error_code),
-            access.slot_issued.eq(execute.slot_issued),
-            access.barrier_stall.eq(execute.barrier_stall),
-            access.drain_stall.eq(execute.drain_stall),
-            self.interrupt.eq(access.interrupt),
+            self.interrupt.eq(machine.interrupt),
             self.observe_valid.eq(observed.valid),
             self.observe_bank.eq(observed.payload.bank),
             self.observe_address.eq(observed.payload.address),
             self.observe_word.eq(observed.payload.word),
-            self.observe_running.eq(~access.halt),
-            self.observe_taken.eq(access.taken),
-            self.observe_completed.eq(access.completed),
-            self.observe_waiting.eq(access.waiting),
+            self.observe_running.eq(machine.observe.running),
+            self.observe_taken.eq(machine.observe.taken),
+            self.observe_completed.eq(machine.observe.completed),
+            self.observe_waiting.eq(machine.observe.waiting),
         ]
-        self._connect_memory(m, access.memory)
-        self._connect_host(m, access.host)
+        self._connect_memory(m, machine.memory)
+        self._connect_host(m, machine.host)
         return m
 
     def _connect_memory(self, m, memory):

@@ -14,8 +14,8 @@ from .fst import FstWriter
 TRACE_FILE = "trace.vcd"
 """What `bench.v` writes."""
 
-UNIT_DEPTH = 2
-"""Units are the accelerator's modules and their modules."""
+UNIT_DEPTH = 3
+"""Units are the machine, its modules and their modules."""
 
 CYCLE_NS = 10
 """A cycle in a waveform: cycle c begins at c times that."""

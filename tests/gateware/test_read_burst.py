@@ -90,8 +90,8 @@ class SharedBus:
         self.module.submodules.arbiter = self.arbiter = ReadArbiter(config)
         self.module.submodules.fetch = self.fetch = BurstReader(config)
         self.module.submodules.load = self.load = BurstReader(config)
-        connect(self.module, self.fetch.bus, self.arbiter.fetch)
-        connect(self.module, self.load.bus, self.arbiter.load)
+        connect(self.module, self.fetch.bus, self.arbiter.first)
+        connect(self.module, self.load.bus, self.arbiter.second)
 
 
 @pytest.mark.parametrize("stall", [0.0, 0.4])

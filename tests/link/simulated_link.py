@@ -1,14 +1,20 @@
 """A `HostLink` in Amaranth's simulator, with registers and memory behind it, as a serial port."""
 
 import random
+from collections import ChainMap
 
 from amaranth.sim import Simulator
 
+from coprune_hw.contract.system import DESCRIPTION_ADDRESS
 from coprune_hw.link.host_link import HostLink
 
 BYTE_CYCLES = 2
 TIMEOUT_CYCLES = 800
 PERIOD = 1e-6
+
+BASE, MEMORY_BYTES = 0x1000, 4096
+DESCRIPTION = {DESCRIPTION_ADDRESS: BASE, DESCRIPTION_ADDRESS + 4: MEMORY_BYTES}
+"""Where the memory lies, as a system says it."""
 
 
 class SimulatedPort:
@@ -85,7 +91,8 @@ class SimulatedPort:
             if not valid:
                 continue
             context.set(dut.access.ready, 0)
-            space = self.registers if access.register else self.memory
+            registers = ChainMap(self.registers, DESCRIPTION)
+            space = registers if access.register else self.memory
             address = int(access.address)
             exists = address in space
             context.set(dut.answer.payload.error, not exists)

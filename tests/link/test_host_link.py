@@ -7,13 +7,11 @@ import pytest
 from coprune.runtime.link_bus import LinkBus, LinkError
 from coprune_hw.contract.link import MAX_WORDS
 
-from .simulated_link import SimulatedPort
-
-BASE = 0x1000
+from .simulated_link import BASE, MEMORY_BYTES, SimulatedPort
 
 
 def open_bus(port, **options):
-    return LinkBus(port, memory_address=BASE, memory_bytes=4096, poll_seconds=0, **options)
+    return LinkBus(port, poll_seconds=0, **options)
 
 
 def some_memory(words=200):
@@ -33,6 +31,11 @@ def test_memory_is_written_and_read(words):
     assert content_of(port) == content + bytes(4 * (200 - words))
     assert bus.read_memory(BASE, len(content)) == content
     assert bus.repeated_frames == 0
+
+
+def test_asks_where_the_memory_lies():
+    bus = open_bus(SimulatedPort())
+    assert (bus.memory_address, bus.memory_bytes) == (BASE, MEMORY_BYTES)
 
 
 def test_registers_are_written_and_read():
@@ -106,7 +109,7 @@ def test_says_when_nobody_answers():
         def reset_input_buffer(self):
             pass
 
-    with pytest.raises(LinkError, match="no answer to READ_REGISTERS at 0x00000000 in 3 attempts"):
+    with pytest.raises(LinkError, match="no answer to READ_REGISTERS at 0x00000100 in 3 attempts"):
         open_bus(Dead(), attempts=3)
 
 

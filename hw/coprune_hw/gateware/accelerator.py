@@ -1,8 +1,5 @@
 """The accelerator: the machine behind standard AXI pins."""
 
-import re
-
-from amaranth.back import verilog
 from amaranth.build import Platform
 from amaranth.hdl import *
 from amaranth.lib import wiring
@@ -10,6 +7,7 @@ from amaranth.lib.wiring import In, Out
 
 from coprune_hw.contract import AcceleratorConfig
 
+from .conversion import convert
 from .interfaces import AXI_BURST_INCR, BANK_ADDRESS_BITS, REGISTER_ADDRESS_BITS
 from .machine import Machine
 from .synchronizer import UNITS
@@ -127,14 +125,7 @@ def to_verilog(config: AcceleratorConfig, *, platform: Platform | None = None) -
 
     Without a `platform` it is of no vendor; with one it may instantiate the cells of its family.
     """
-    text = verilog.convert(
-        Accelerator(config),
-        platform=platform,
-        name=TOP_NAME,
-        emit_src=False,
-        strip_internal_attrs=True,
-    )
-    return _ZEROED_MEMORY.sub(_zero_in_a_loop, text)
+    return convert(Accelerator(config), name=TOP_NAME, platform=platform)
 
 
 def list_ports(config: AcceleratorConfig) -> list[dict]:
@@ -144,23 +135,6 @@ def list_ports(config: AcceleratorConfig) -> list[dict]:
         direction = "output" if member.flow is Out else "input"
         ports.append({"name": name, "direction": direction, "bits": Shape.cast(member.shape).width})
     return ports
-
-
-_ZEROED_MEMORY = re.compile(
-    r"  initial begin\n(?:    (?P<memory>\w+)\[0\] = (?P<zero>\d+'h0+);\n)"
-    r"(?:    (?P=memory)\[\d+\] = (?P=zero);\n)*"
-    r"    (?P=memory)\[(?P<last>\d+)\] = (?P=zero);\n  end\n"
-)
-"""A memory that is set to 0 a line a word: tens of thousands of lines in all."""
-
-
-def _zero_in_a_loop(match: re.Match) -> str:
-    memory, zero, last = match["memory"], match["zero"], match["last"]
-    return (
-        f"  integer {memory}_word;\n  initial\n"
-        f"    for ({memory}_word = 0; {memory}_word <= {last}; {memory}_word = {memory}_word + 1)\n"
-        f"      {memory}[{memory}_word] = {zero};\n"
-    )
 
 
 def _pins(config: AcceleratorConfig) -> dict[str, wiring.Member]:

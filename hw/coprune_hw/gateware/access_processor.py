@@ -140,9 +140,9 @@ class AccessProcessor(wiring.Component):
             dispatcher.exhausted.eq(fetcher.exhausted),
         ]
 
-        # The data.
-        connect(m, fetcher.bus, arbiter.fetch)
-        connect(m, loader.bus, arbiter.load)
+        # The data. Bursts of instructions are short and few, and so first.
+        connect(m, fetcher.bus, arbiter.first)
+        connect(m, loader.bus, arbiter.second)
         connect(m, arbiter.bus, flipped(self.memory.read))
         connect(m, storer.bus, flipped(self.memory.write))
         connect(m, loader.slots, flipped(self.slot_writes))

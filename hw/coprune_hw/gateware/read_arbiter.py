@@ -1,4 +1,4 @@
-"""Shares the read channels of the bus between instruction fetch and LOAD."""
+"""Shares the read channels of a bus between two clients."""
 
 from amaranth.hdl import *
 from amaranth.lib import wiring
@@ -13,11 +13,11 @@ from .stream_fifo import StreamFifo
 class ReadArbiter(wiring.Component):
     """Let two clients read over one bus; bring every beat to the client that asked for it.
 
-    Where both ask at once, `fetch` goes first: its bursts are short and few.
+    Where both ask at once, `first` goes first: its bursts should be short and few.
 
     Members
     -------
-    fetch, load : In(axi4_read_signature)
+    first, second : In(axi4_read_signature)
         The clients. Each must have a place for the beats it asks for, or take them in bounded time:
         beats come in the order of the addresses, so one client can hold up the other.
     bus : Out(axi4_read_signature)
@@ -39,8 +39,8 @@ class ReadArbiter(wiring.Component):
         self._owners_depth = 2 * config.outstanding_bursts
         super().__init__(
             {
-                "fetch": In(axi4_read_signature(config)),
-                "load": In(axi4_read_signature(config)),
+                "first": In(axi4_read_signature(config)),
+                "second": In(axi4_read_signature(config)),
                 "bus": Out(axi4_read_signature(config)),
                 "halt": In(1),
                 "busy": Out(1),
@@ -50,7 +50,7 @@ class ReadArbiter(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        # An owner is 1 for `load`, one entry for every burst under way.
+        # An owner is 1 for `second`, one entry for every burst under way.
         m.submodules.owners = owners = StreamFifo(1, depth=self._owners_depth)
 
         request, read_data = self.bus.read_address, self.bus.read_data
@@ -59,22 +59,22 @@ class ReadArbiter(wiring.Component):
             m.d.sync += request.valid.eq(0)
         with m.If(~self.halt & owners.i.ready & (~request.valid | request.ready)):
             m.d.comb += [
-                self.fetch.read_address.ready.eq(1),
-                self.load.read_address.ready.eq(~self.fetch.read_address.valid),
-                granted.eq(self.fetch.read_address.valid | self.load.read_address.valid),
+                self.first.read_address.ready.eq(1),
+                self.second.read_address.ready.eq(~self.first.read_address.valid),
+                granted.eq(self.first.read_address.valid | self.second.read_address.valid),
             ]
             with m.If(granted):
                 m.d.sync += request.valid.eq(1)
-            with m.If(self.fetch.read_address.valid):
-                m.d.sync += request.payload.eq(self.fetch.read_address.payload)
+            with m.If(self.first.read_address.valid):
+                m.d.sync += request.payload.eq(self.first.read_address.payload)
             with m.Else():
-                m.d.sync += request.payload.eq(self.load.read_address.payload)
+                m.d.sync += request.payload.eq(self.second.read_address.payload)
         m.d.comb += [
             owners.i.valid.eq(granted),
-            owners.i.payload.eq(~self.fetch.read_address.valid),
+            owners.i.payload.eq(~self.first.read_address.valid),
         ]
 
-        for client, is_owner in ((self.fetch, ~owners.o.payload), (self.load, owners.o.payload)):
+        for client, is_owner in ((self.first, ~owners.o.payload), (self.second, owners.o.payload)):
             serves = owners.o.valid & is_owner & ~self.halt
             m.d.comb += [
                 client.read_data.payload.eq(read_data.payload),

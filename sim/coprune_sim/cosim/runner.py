@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import cache
 from importlib.metadata import version
@@ -39,14 +39,19 @@ LONGEST_RUN_SECONDS = 3600.0
 @cache
 def accelerator_verilog(config: AcceleratorConfig) -> str:
     """Convert the gateware to Verilog, or find it in the cache."""
+    return keep_verilog(TOP_NAME, config.to_dict(), lambda: to_verilog(config))
+
+
+def keep_verilog(name: str, parameters: dict, convert: Callable[[], str]) -> str:
+    """Convert a part of `coprune_hw` to Verilog, or find it in the cache under its parameters."""
     sources = Path(coprune_hw.__file__).parent.rglob("*.py")
-    key = hashlib.sha256(json.dumps([config.to_dict(), version("amaranth")]).encode())
+    key = hashlib.sha256(json.dumps([name, parameters, version("amaranth")]).encode())
     for path in sorted(sources):
         key.update(path.read_bytes())
     with keep(f"verilog-{key.hexdigest()[:24]}") as (folder, exists):
-        converted = folder / f"{TOP_NAME}.v"
+        converted = folder / f"{name}.v"
         if not exists:
-            converted.write_text(to_verilog(config), encoding="utf-8")
+            converted.write_text(convert(), encoding="utf-8")
         return converted.read_text(encoding="utf-8")
 
 

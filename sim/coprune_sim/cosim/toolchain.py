@@ -231,7 +231,7 @@ class Model:
         log = folder / "driver.log"
         with _explain(f"the C++ simulation of {self.top}", log=log), open(log, "w+") as output:
             subprocess.run(
-                [self._driver(), f"+folder={folder}"],
+                [self._main_program(DRIVER), f"+folder={folder}"],
                 input=script,
                 text=True,
                 stdout=output,
@@ -242,8 +242,15 @@ class Model:
             output.seek(0)
             return output.read().splitlines()
 
-    def start_driver(self, *, folder: Path) -> subprocess.Popen:
-        """Start driver.cpp, which takes commands from its pipe until that is closed.
+    def start(self, source: Path, *, folder: Path) -> subprocess.Popen:
+        """Start a main program in C++, which takes commands from its pipe until that is closed.
+
+        Parameters
+        ----------
+        source : Path
+            Of the main program.
+        folder : Path
+            For the files that the commands name.
 
         Raises
         ------
@@ -251,28 +258,28 @@ class Model:
             It cannot be built.
         """
         return subprocess.Popen(
-            [self._driver(), f"+folder={folder}"],
+            [self._main_program(source), f"+folder={folder}"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
         )
 
-    def _driver(self) -> Path:
-        digest = hashlib.sha256(DRIVER.read_bytes()).hexdigest()[:12]
-        name = f"driver-{digest}"
+    def _main_program(self, source: Path) -> Path:
+        digest = hashlib.sha256(source.read_bytes()).hexdigest()[:12]
+        name = f"{source.stem}-{digest}"
         with keep(name, folder=self.folder) as (path, exists):
             if not exists:
                 include = find_toolchain().root / "include"
                 command = ["g++", "-std=gnu++17", "-O2", f"-I{self.folder}", f"-I{include}"]
-                command += [f"-I{include / 'vltstd'}", str(DRIVER)]
+                command += [f"-I{include / 'vltstd'}", str(source)]
                 command += [str(self.folder / "Vtop__ALL.a")]
                 command += [str(runtime) for runtime in sorted(self.folder.glob("verilated*.o"))]
-                command += ["-pthread", "-o", str(path / "driver")]
+                command += ["-pthread", "-o", str(path / source.stem)]
                 log = path / "build.log"
-                with _explain("the C++ driver", log=log), open(log, "w") as output:
+                with _explain(f"the main program {source.name}", log=log), open(log, "w") as output:
                     subprocess.run(command, stdout=output, stderr=output, check=True)
-        return self.folder / name / "driver"
+        return self.folder / name / source.stem
 
 
 def build_model(

@@ -3,6 +3,16 @@
 from coprune.runtime.bus import Bus
 from coprune.runtime.device import Device, DeviceError
 from coprune.runtime.link_bus import LinkBus, LinkError
+from coprune.runtime.simulated_board import PreloadedBus, SimulatedBoard
 from coprune.runtime.simulated_bus import SimulatedBus
 
-__all__ = ["Bus", "Device", "DeviceError", "LinkBus", "LinkError", "SimulatedBus"]
+__all__ = [
+    "Bus",
+    "Device",
+    "DeviceError",
+    "LinkBus",
+    "LinkError",
+    "PreloadedBus",
+    "SimulatedBoard",
+    "SimulatedBus",
+]

@@ -22,6 +22,7 @@ from coprune_hw.contract.link import (
     ReplyHeader,
     RequestHeader,
 )
+from coprune_hw.contract.system import DESCRIPTION_ADDRESS, SystemDescription
 
 FEWEST_WORDS = 4
 """Of a frame on a bad line."""
@@ -48,7 +49,7 @@ class Port(Protocol):
 
 
 class LinkBus:
-    """Registers and memory behind a `coprune_hw.link.HostLink`.
+    """Registers and memory of a `coprune_hw.system.System`, which says where its memory lies.
 
     Every frame carries a checksum. What gets no answer, or one that is damaged, is sent again;
     where that happens frames become shorter, and longer again where it does not.
@@ -57,8 +58,6 @@ class LinkBus:
     ----------
     port
         A `serial.Serial`, with a timeout that is long enough for a reply of `MAX_WORDS` words.
-    memory_address, memory_bytes
-        As `Bus` has them.
     attempts
         How often a frame is sent at most.
     poll_seconds
@@ -74,12 +73,9 @@ class LinkBus:
         self,
         port: Port,
         *,
-        memory_address: int,
-        memory_bytes: int,
         attempts: int = 20,
         poll_seconds: float = 0.0005,
     ) -> None:
-        self.memory_address, self.memory_bytes = memory_address, memory_bytes
         self._port = port
         self._attempts = attempts
         self._poll_seconds = poll_seconds
@@ -87,7 +83,13 @@ class LinkBus:
         self._words = MAX_WORDS
         self.repeated_frames = 0
         # After a read the link takes any write, whatever the host before this one sent last.
-        self.read_register(0)
+        layout = data.Layout.cast(SystemDescription)
+        words = self._exchange(
+            Command.READ_REGISTERS, DESCRIPTION_ADDRESS, most_words=layout.size // (8 * WORD_BYTES)
+        )
+        description = decode(layout, int.from_bytes(words, "little"))
+        self.memory_address = description["memory_address"]
+        self.memory_bytes = description["memory_bytes"]
 
     def read_register(self, address: int) -> int:
         """Return the register at a byte address."""

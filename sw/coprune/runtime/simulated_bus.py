@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import tempfile
-from pathlib import Path
-from typing import NoReturn, Self
+from typing import Self
 
 from coprune_hw.contract import AcceleratorConfig
 from coprune_sim.cosim import runner
 from coprune_sim.cosim.host import PROGRAM_ADDRESS
+from coprune_sim.cosim.process import SimulationProcess
 from coprune_sim.cosim.result import PROTOCOL_VIOLATIONS
+from coprune_sim.cosim.toolchain import DRIVER
 
 WAIT_CYCLES = 1_000_000
 """That the simulated machine computes in one `SimulatedBus.wait` at most."""
@@ -39,15 +39,13 @@ class SimulatedBus:
         whole = runner.memory_size(bytes(memory_bytes))
         self.memory_bytes = whole - PROGRAM_ADDRESS
         model = runner.build_accelerator(config, memory_bytes=whole)
-        self._temporary = tempfile.TemporaryDirectory(prefix="coprune-simulated-")
-        self._folder = Path(self._temporary.name)
-        self._process = model.start_driver(folder=self._folder)
+        self._process = SimulationProcess(model, DRIVER)
         ports = runner.settings(
             latency=latency, seed=None, error_address=None, timeout_cycles=WAIT_CYCLES
         )
         for name, value in ports.items():
-            self._send(f"set {name} {value}")
-        self._send("reset")
+            self._process.send(f"set {name} {value}")
+        self._process.send("reset")
 
     def __enter__(self) -> Self:
         return self
@@ -57,28 +55,23 @@ class SimulatedBus:
 
     def close(self) -> None:
         """End the simulation."""
-        self._process.communicate()
-        self._temporary.cleanup()
+        self._process.close()
 
     def read_register(self, address: int) -> int:
         """Return the register at a byte address."""
-        return int(self._ask(f"read {address}"))
+        return int(self._process.ask(f"read {address}"))
 
     def write_register(self, address: int, value: int) -> None:
         """Write the register at a byte address."""
-        self._send(f"write {address} {value}")
+        self._process.send(f"write {address} {value}")
 
     def read_memory(self, address: int, size: int) -> bytes:
         """Return bytes of the memory, without simulated time."""
-        self._send(f"dump 0 {address} {size}")
-        self._ask("echo")
-        return (self._folder / "dump_0.bin").read_bytes()
+        return self._process.dump(address, size)
 
     def write_memory(self, address: int, content: bytes) -> None:
         """Write bytes of the memory, without simulated time."""
-        (self._folder / "load_0.bin").write_bytes(content)
-        self._send(f"load 0 {address} {len(content)}")
-        self._ask("echo")
+        self._process.load(address, content)
 
     def wait(self) -> None:
         """Let the machine compute until its interrupt, for `WAIT_CYCLES` at most.
@@ -88,24 +81,6 @@ class SimulatedBus:
         RuntimeError
             It broke a rule of AXI.
         """
-        violation = int(self._ask("run").split()[1])
+        violation = int(self._process.ask("run").split()[1])
         if violation:
             raise RuntimeError(f"AXI: {PROTOCOL_VIOLATIONS[violation]}")
-
-    def _send(self, command: str) -> None:
-        try:
-            self._process.stdin.write(f"{command}\n")
-            self._process.stdin.flush()
-        except BrokenPipeError:
-            self._refuse_end(command)
-
-    def _ask(self, command: str) -> str:
-        self._send(command)
-        answer = self._process.stdout.readline()
-        if not answer:
-            self._refuse_end(command)
-        return answer
-
-    def _refuse_end(self, command: str) -> NoReturn:
-        reason = self._process.stderr.read().strip()
-        raise RuntimeError(f"the simulation ended at {command!r}: {reason}")

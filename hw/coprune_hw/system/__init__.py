@@ -1,0 +1,1 @@
+"""What surrounds the accelerator on a board: memory, links, and the top level that joins them."""

@@ -9,12 +9,9 @@ from pathlib import Path
 import pytest
 
 from coprune_hw.contract import AcceleratorConfig
-from coprune_hw.system.sdram import SdramController
 from coprune_hw.system.sdram_timing import (
-    CHIPS,
     IS42S16160G_7,
     M12L64322A_6,
-    MT48LC16M16A2_75,
     W9825G6KH_6,
     SdramChip,
 )

@@ -118,12 +118,13 @@ class SdramController(wiring.Component):
         connect(m, arbiter.accesses, scheduler.accesses)
         connect(m, scheduler.read, read_path.read)
 
-        segment = write_splitter.o.payload
+        segment = arbiter.accesses.payload.segment
         m.d.comb += [
             arbiter.read_room.eq(read_path.room),
             read_path.granted.eq(arbiter.granted_read),
-            read_path.length.eq(read_splitter.o.payload.length),
+            read_path.length.eq(segment.length),
             arbiter.write_data.eq(write_path.at_hand & responses.i.ready),
+            write_path.next_length.eq(write_splitter.o.payload.length),
             write_path.granted.eq(arbiter.granted_write),
             write_path.length.eq(segment.length),
             write_path.write.eq(scheduler.write),

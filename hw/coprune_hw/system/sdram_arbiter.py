@@ -25,7 +25,7 @@ class SegmentArbiter(wiring.Component):
         The beats of the segment that is offered to be written are at hand.
     accesses : Out(stream(access_layout))
     granted_read, granted_write : Out(1)
-        A segment goes into `accesses`, whose place in the order is now fixed.
+        The segment in `accesses` is new, and its place in the order fixed. High for one cycle.
 
     Notes
     -----
@@ -55,10 +55,12 @@ class SegmentArbiter(wiring.Component):
             can_read.eq(self.reads.valid & self.read_room),
             can_write.eq(self.writes.valid & self.write_data),
             chosen_write.eq(can_write & (prefers_write | ~can_read)),
-            self.granted_read.eq(~self.accesses.valid & can_read & ~chosen_write),
-            self.granted_write.eq(~self.accesses.valid & chosen_write),
-            self.reads.ready.eq(self.granted_read),
-            self.writes.ready.eq(self.granted_write),
+            self.reads.ready.eq(~self.accesses.valid & can_read & ~chosen_write),
+            self.writes.ready.eq(~self.accesses.valid & chosen_write),
+        ]
+        m.d.sync += [
+            self.granted_read.eq(self.reads.ready),
+            self.granted_write.eq(self.writes.ready),
         ]
         with m.If(self.accesses.ready):
             m.d.sync += self.accesses.valid.eq(0)
@@ -68,8 +70,6 @@ class SegmentArbiter(wiring.Component):
                 access.write.eq(chosen_write),
                 access.segment.eq(Mux(chosen_write, self.writes.payload, self.reads.payload)),
             ]
-        with m.If(self.granted_read):
-            m.d.sync += prefers_write.eq(self.reads.payload.last)
-        with m.If(self.granted_write):
-            m.d.sync += prefers_write.eq(~self.writes.payload.last)
+        with m.If(self.granted_read | self.granted_write):
+            m.d.sync += prefers_write.eq(access.write ^ access.segment.last)
         return m

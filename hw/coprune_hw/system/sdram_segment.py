@@ -63,8 +63,8 @@ class BurstSplitter(wiring.Component):
 
     Notes
     -----
-    A burst's first segment comes a cycle after it was accepted, the others in the cycles that
-    follow; the next burst is accepted a cycle after the last.
+    A burst's first segment comes two cycles after it was accepted, the others every two cycles; the
+    next burst is accepted a cycle after the last is on its way.
     """
 
     def __init__(self, config: AcceleratorConfig, chip: SdramChip):
@@ -82,34 +82,36 @@ class BurstSplitter(wiring.Component):
         size_bits = exact_log2(self._chip.size_bytes)
         segment_bits = exact_log2(SEGMENT_BEATS)
         within_boundary = _BOUNDARY_BITS - beat_bits
-        address = Signal(size_bits - beat_bits)
-        left = Signal(8)  # beats less one
-        outside = Signal()
+        address = Signal(size_bits - beat_bits, reset_less=True)
+        left = Signal(8, reset_less=True)  # beats less one
+        outside = Signal(reset_less=True)
+        busy = Signal()
         segment = self.o.payload
 
         position = address[:segment_bits]
         block = address[segment_bits:within_boundary]
         room = (~position)[:segment_bits]
-        location = Cat(segment.beat, segment.bank, segment.row)
-        m.d.comb += [
-            location.eq(address),
-            segment.last.eq(left <= room),
-            segment.length.eq(Mux(segment.last, left, room)),
-            segment.error.eq(outside),
-            self.i.ready.eq(~self.o.valid),
-        ]
+        is_last = left <= room
+        m.d.comb += self.i.ready.eq(~busy)
         with m.If(self.i.valid & self.i.ready):
             m.d.sync += [
                 address.eq(self.i.payload.address[beat_bits:size_bits]),
                 outside.eq(self.i.payload.address[size_bits:].any()),
                 left.eq(self.i.payload.length),
-                self.o.valid.eq(1),
+                busy.eq(1),
             ]
-        with m.If(self.o.valid & self.o.ready):
+        with m.If(self.o.ready):
+            m.d.sync += self.o.valid.eq(0)
+        with m.If(busy & ~self.o.valid):
             m.d.sync += [
+                Cat(segment.beat, segment.bank, segment.row).eq(address),
+                segment.length.eq(Mux(is_last, left, room)),
+                segment.last.eq(is_last),
+                segment.error.eq(outside),
+                self.o.valid.eq(1),
                 position.eq(0),
                 block.eq(block + 1),
                 left.eq(left - room - 1),
-                self.o.valid.eq(~segment.last),
+                busy.eq(~is_last),
             ]
         return m

@@ -18,12 +18,14 @@ class WritePath(wiring.Component):
     Members
     -------
     i : In(stream(write_data_layout))
-    length : In(range(SEGMENT_BEATS))
+    next_length : In(range(SEGMENT_BEATS))
         Beats, less one, of the segment that is to be written next.
     at_hand : Out(1)
         They have come.
     granted : In(1)
-        They will be written.
+        A segment will be written,
+    length : In(range(SEGMENT_BEATS))
+        of as many beats and one more.
     write : In(1)
         The write command of a beat is on the command pins in the next cycle.
     data, masks, enable : Out
@@ -31,7 +33,8 @@ class WritePath(wiring.Component):
 
     Notes
     -----
-    A beat is at hand a cycle after it was accepted, and can be written `READ_LATENCY` cycles after.
+    A beat can be written two cycles after it was accepted, when it is at hand for one. `at_hand` is
+    right two cycles after a segment was granted.
     """
 
     DEPTH = 2 * SEGMENT_BEATS
@@ -41,9 +44,10 @@ class WritePath(wiring.Component):
         super().__init__(
             {
                 "i": In(stream.Signature(write_data_layout(config.bus_bits))),
-                "length": In(range(SEGMENT_BEATS)),
+                "next_length": In(range(SEGMENT_BEATS)),
                 "at_hand": Out(1),
                 "granted": In(1),
+                "length": In(range(SEGMENT_BEATS)),
                 "write": In(1),
                 "data": Out(chip.data_bits),
                 "masks": Out(chip.data_bits // 8),
@@ -64,7 +68,7 @@ class WritePath(wiring.Component):
             beats.o.ready.eq(self.write),
         ]
         unclaimed = Signal(range(self.DEPTH + 1))
-        m.d.comb += self.at_hand.eq(unclaimed > self.length)
+        m.d.comb += self.at_hand.eq(unclaimed > self.next_length)
         m.d.sync += unclaimed.eq(
             unclaimed + (self.i.valid & self.i.ready) - Mux(self.granted, self.length + 1, 0)
         )

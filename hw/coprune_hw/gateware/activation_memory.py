@@ -102,8 +102,8 @@ class ActivationMemory(wiring.Component):
         rotation = Mux(block_now, block_address.rotation, store_place.bank)
         shape = Mux(block_now, block_address.log2_bank_columns, config.log2_columns)
         m.d.comb += [
-            crossbar.rotation.eq(delay(m, rotation, self.BANK_LATENCY, name="rotation")),
-            crossbar.log2_bank_columns.eq(delay(m, shape, self.BANK_LATENCY, name="shape")),
+            crossbar.rotation.eq(delay(m, rotation, self.BANK_LATENCY - 1, name="rotation")),
+            crossbar.log2_bank_columns.eq(delay(m, shape, self.BANK_LATENCY - 1, name="shape")),
         ]
         writes = self._register_writes(m)
         for bank in range(config.columns):

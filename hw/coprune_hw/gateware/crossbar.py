@@ -6,6 +6,9 @@ from amaranth.lib.wiring import In, Out
 
 from coprune_hw.contract import AcceleratorConfig
 
+from .delay import delay
+from .fan_out import fan_out
+
 
 class Crossbar(wiring.Component):
     """Rotates bank words to columns, within rows and across rows of the bank grid.
@@ -27,7 +30,7 @@ class Crossbar(wiring.Component):
     banks : In
         `columns` items.
     rotation, log2_bank_columns : In
-        In the same cycle as `banks`.
+        A cycle before `banks`.
     columns : Out
         `columns` items, `latency` cycles later.
 
@@ -58,36 +61,48 @@ class Crossbar(wiring.Component):
         m = Module()
         items, rotation, log2_bank_columns = self.banks, self.rotation, self.log2_bank_columns
         for stage in range(self.latency(config)):
-            for bit in range(2 * stage, min(2 * stage + 2, config.log2_columns)):
+            bits = range(2 * stage, min(2 * stage + 2, config.log2_columns))
+            choices = {
+                bit: self._choose_sources(m, platform, rotation[bit], log2_bank_columns, bit=bit)
+                for bit in bits
+            }
+            for bit in bits:
                 rotated = Signal(self._layout, name=f"rotated_{bit}")
-                self._rotate_bit(m, rotated, items, rotation[bit], log2_bank_columns, bit=bit)
+                for column, (choice, sources) in enumerate(choices[bit]):
+                    with m.Switch(choice):
+                        for number, source in enumerate(sources):
+                            with m.Case(number):
+                                m.d.comb += rotated[column].eq(items[source])
+                        with m.Default():
+                            m.d.comb += rotated[column].eq(items[sources[-1]])
                 items = rotated
-            registers = []
-            for signal, name in (
-                (Value.cast(items), "items"),
-                (rotation, "rotation"),
-                (log2_bank_columns, "log2_bank_columns"),
-            ):
-                register = Signal(len(signal), name=f"{name}_{stage}", reset_less=True)
-                m.d.sync += register.eq(signal)
-                registers.append(register)
-            items = data.View(self._layout, registers[0])
-            rotation, log2_bank_columns = registers[1:]
+            items = delay(m, items, 1, name=f"items_{stage}")
+            rotation = delay(m, rotation, 1, name=f"rotation_{stage}")
+            log2_bank_columns = delay(m, log2_bank_columns, 1, name=f"log2_bank_columns_{stage}")
         m.d.comb += self.columns.eq(items)
         return m
 
-    def _rotate_bit(self, m, output, items, enable, log2_bank_columns, *, bit):
+    def _choose_sources(self, m, platform, enable, log2_bank_columns, *, bit):
+        """For each column: a register with the number of a source, a cycle later, and the sources.
+
+        The register is the column's own, since it reaches `width` bits.
+        """
         log2_columns = self._config.log2_columns
+        choices = []
         for column in range(self._config.columns):
-            shapes_of = {}
-            for shape in range(log2_columns + 1):
-                source = rotated_column(column, 1 << bit, shape, log2_columns=log2_columns)
-                shapes_of.setdefault(source, []).append(shape)
-            m.d.comb += output[column].eq(items[column])
+            sources = [column]
+            choice = Signal(range(log2_columns + 2), name=f"choice_{bit}_{column}_soon")
             with m.If(enable), m.Switch(log2_bank_columns):
-                for source, shapes in shapes_of.items():
-                    with m.Case(*shapes):
-                        m.d.comb += output[column].eq(items[source])
+                for shape in range(log2_columns + 1):
+                    source = rotated_column(column, 1 << bit, shape, log2_columns=log2_columns)
+                    if source not in sources:
+                        sources.append(source)
+                    with m.Case(shape):
+                        m.d.comb += choice.eq(sources.index(source))
+            name = f"choice_{bit}_{column}"
+            choice = choice[: max(1, (len(sources) - 1).bit_length())]
+            choices.append((*fan_out(m, choice, 1, name=name, platform=platform), sources))
+        return choices
 
 
 def rotated_column(column: int, rotation: int, log2_bank_columns: int, *, log2_columns: int) -> int:

@@ -10,8 +10,11 @@ from coprune_hw.contract.slots import LANE_BITS, LaneField
 
 from .accumulate import accumulate
 from .delay import delay
+from .fan_out import fan_out
+from .multiply import multiply
 
-PRODUCT_BITS = LANE_BITS + 8
+COLUMNS_PER_INDEX = 4
+"""That share a copy of a lane's channel index."""
 
 
 class SlotFlags(data.Struct):
@@ -108,62 +111,67 @@ class PEArray(wiring.Component):
         decoded = delay(m, flags, 1, name=f"flags_{group}_decoded", init=0)
         selected = delay(m, decoded, 1, name=f"flags_{group}_selected", init=0)
         multiplied = delay(m, selected, 1, name=f"flags_{group}_multiplied", init=0)
-        complete = delay(m, multiplied.valid & multiplied.last, 1, name=f"complete_{group}", init=0)
+        complete_soon = multiplied.valid & multiplied.last
+        complete = delay(m, complete_soon, 1, name=f"complete_{group}", init=0)
         drain = delay(m, complete, 1, name=f"drain_{group}", init=0)
         # The shadow registers move on: in every cycle, or in the last one of a raw column.
         raw = Signal(name=f"raw_{group}", reset_less=True)
         cycle_in_column = Signal(range(RAW_WORDS), name=f"cycle_in_column_{group}", reset_less=True)
-        moves = complete | ~raw | (cycle_in_column == RAW_WORDS - 1)
-        complete_raw = delay(m, multiplied.raw, 1, name=f"complete_raw_{group}")
-        m.d.sync += cycle_in_column.eq(Mux(complete, 0, cycle_in_column + 1))
-        with m.If(complete):
-            m.d.sync += raw.eq(complete_raw)
+        raw_soon = Mux(complete, delay(m, multiplied.raw, 1, name=f"complete_raw_{group}"), raw)
+        cycle_soon = Signal.like(cycle_in_column, name=f"cycle_soon_{group}")
+        m.d.comb += cycle_soon.eq(Mux(complete, 0, cycle_in_column + 1))
+        m.d.sync += [cycle_in_column.eq(cycle_soon), raw.eq(raw_soon)]
+        moves_soon = complete_soon | ~raw_soon | (cycle_soon == RAW_WORDS - 1)
+        # A maximum's product is the one to keep already.
+        alone_soon = selected.first | selected.maximum
+        soon = {"alone": alone_soon, "complete": complete_soon, "moves": moves_soon}
+        controls = [
+            fan_out(m, value, len(words), name=f"{name}_{group}_column", platform=platform)
+            for name, value in soon.items()
+        ]
+        columns = list(zip(words, *controls, strict=True))
         for offset in range(self._config.lane_group):
             lane = group * self._config.lane_group + offset
             field = self.fields[group][offset]
-            weight, index = self._decode(m, field, flags.diagonal, lane=lane)
+            weight, indices = self._decode(m, platform, field, flags.diagonal, lane=lane)
             weight = delay(m, weight, 1, name=f"weight_{lane}_selected")
-            self._add_lane(
-                m, platform, lane, words, weight, index, selected, multiplied, complete, moves
-            )
+            self._add_lane(m, platform, lane, columns, weight, indices, selected)
         return drain
 
-    def _decode(self, m, field, diagonal, *, lane):
-        """Registered 12-bit weight and channel index of a lane."""
+    def _decode(self, m, platform, field, diagonal, *, lane):
+        """Registered 12-bit weight of a lane, and its channel index for each column."""
         weight = Signal(signed(LANE_BITS), name=f"weight_{lane}", reset_less=True)
-        index = Signal(self._config.index_bits, name=f"index_{lane}", reset_less=True)
         narrow = data.View(LaneField, field)
-        m.d.sync += [
-            weight.eq(Mux(diagonal, field.as_signed(), narrow.weight)),
-            index.eq(Mux(diagonal, lane, narrow.index)),
-        ]
-        return weight, index
+        m.d.sync += weight.eq(Mux(diagonal, field.as_signed(), narrow.weight))
+        index = Mux(diagonal, lane, narrow.index)[: self._config.index_bits]
+        columns = self._config.columns
+        copies = -(-columns // COLUMNS_PER_INDEX)
+        indices = fan_out(m, index, copies, name=f"index_{lane}", platform=platform)
+        return weight, [indices[column // COLUMNS_PER_INDEX] for column in range(columns)]
 
-    def _add_lane(
-        self, m, platform, lane, words, weight, index, selected, multiplied, complete, moves
-    ):
+    def _add_lane(self, m, platform, lane, columns, weight, indices, selected):
         accumulator_shape = signed(self._config.accumulator_bits)
         shadows = [
             Signal(accumulator_shape, name=f"shadow_{lane}_{column}", reset_less=True)
-            for column in range(self._config.columns)
+            for column in range(len(columns))
         ]
         m.d.comb += self.sums[lane].eq(shadows[0])
-        for column, word in enumerate(words):
+        for column, (word, alone, complete, moves) in enumerate(columns):
             place = f"{lane}_{column}"
             channel = Signal(signed(8), name=f"channel_{place}", reset_less=True)
             largest = Signal(signed(8), name=f"largest_{place}", reset_less=True)
-            product = Signal(signed(PRODUCT_BITS), name=f"product_{place}", reset_less=True)
+            counts = Signal(name=f"counts_{place}")
             accumulator = Signal(accumulator_shape, name=f"accumulator_{place}", reset_less=True)
-            m.d.sync += channel.eq(word.word_select(index, 8))
+            m.d.sync += channel.eq(word.word_select(indices[column], 8))
             # The product of a maximum stays until a larger channel comes.
-            counts = selected.first | ~selected.maximum | (channel > largest)
-            with m.If(selected.valid & counts):
-                m.d.sync += [largest.eq(channel), product.eq(channel * weight)]
-            # A maximum's product is the one to keep already.
-            alone = multiplied.first | multiplied.maximum
+            is_larger = selected.first | ~selected.maximum | (channel > largest)
+            m.d.sync += counts.eq(selected.valid & is_larger)
+            with m.If(selected.valid & is_larger):
+                m.d.sync += largest.eq(channel)
+            product = multiply(m, weight, channel, name=place, platform=platform)
             total = accumulate(m, accumulator, product, alone=alone, platform=platform)
-            with m.If(multiplied.valid):
+            with m.If(counts):
                 m.d.sync += accumulator.eq(total)
-            following = shadows[column + 1] if column + 1 < len(words) else shadows[column]
+            following = shadows[column + 1] if column + 1 < len(columns) else shadows[column]
             with m.If(moves):
                 m.d.sync += shadows[column].eq(Mux(complete, accumulator, following))

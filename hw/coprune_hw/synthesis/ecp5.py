@@ -21,22 +21,28 @@ class Ecp5(LatticePlatform):
         super().__init__(toolchain="Trellis")
 
 
-def yosys_script(verilog: str | Path, *, top: str, netlist: str | Path) -> str:
-    """Commands for Yosys that synthesize Verilog to a JSON netlist for nextpnr.
-
-    Wide multiplexers are found before lookup tables are: those that choose a channel are most of
-    an array's logic, and take half as many lookup tables this way.
-    """
-    return f"""
-read_verilog {verilog}
-hierarchy -top {top}
+PREPARATION = f"""
+hierarchy -top {{top}}
 proc
 flatten
 rename -hide w:*
-synth_ecp5 -top {top} -run begin:map_luts
+synth_ecp5 -top {{top}} -run begin:map_luts
 muxcover -mux16 -mux8 -mux4 -nodecode
 techmap -map {MULTIPLEXERS}
 clean
+"""
+"""Commands for Yosys before ``synth_ecp5 -run map_luts:json``.
+
+Wide multiplexers are found before lookup tables are: those that choose a channel are most of an
+array's logic, and take half as many lookup tables this way.
+"""
+
+
+def yosys_script(verilog: str | Path, *, top: str, netlist: str | Path) -> str:
+    """Commands for Yosys that synthesize Verilog to a JSON netlist for nextpnr."""
+    return f"""
+read_verilog {verilog}
+{PREPARATION.format(top=top)}
 synth_ecp5 -top {top} -run map_luts:json
 write_json {netlist}
 """

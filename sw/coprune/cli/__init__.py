@@ -8,6 +8,7 @@ import is imported by the commands that need it.
 # isort: off
 from coprune.cli import build_commands, prune_commands, train_commands, run_commands  # noqa: F401
 from coprune.cli import quality_commands, cycle_commands, explore_commands  # noqa: F401
+from coprune.cli import board_commands  # noqa: F401
 
 # isort: on
 from coprune.cli.app import main

@@ -106,7 +106,7 @@ report_utilization -hierarchical -file [file join $folder utilization.txt]
 report_timing_summary -file [file join $folder timing.txt]
 set slack [get_property STATS.WNS [get_runs impl_1]]
 if {$slack < 0} {
-    error "timing is not met at $mhz MHz: worst slack $slack ns, see timing.txt; take a slower clock"
+    error "timing is not met at $mhz MHz: worst slack $slack ns (timing.txt); slow the clock"
 }
 
 # PYNQ takes a pair of files that differ only in their ending.

@@ -1,4 +1,4 @@
-"""The accelerator as an IP core: its description in IP-XACT (IEEE 1685-2009), as Vivado reads it."""
+"""The accelerator as an IP core: described in IP-XACT (IEEE 1685-2009), as Vivado reads it."""
 
 from __future__ import annotations
 

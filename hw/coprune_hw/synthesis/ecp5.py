@@ -21,20 +21,30 @@ class Ecp5(LatticePlatform):
         super().__init__(toolchain="Trellis")
 
 
-PREPARATION = f"""
-hierarchy -top {{top}}
+SMALL_MULTIPLIERS = """
+wreduce t:$mul
+booth t:$mul r:A_WIDTH<14 %i
+"""
+"""Commands that make the products of pixel addresses from logic."""
+
+
+def yosys_preparation(top: str, *, saves_multipliers: bool = False) -> str:
+    """Commands for Yosys before ``synth_ecp5 -run map_luts:json``.
+
+    Wide multiplexers are found before lookup tables are: those that choose a channel are most of an
+    array's logic, and take half as many lookup tables this way. `saves_multipliers` is for devices
+    of few: five less.
+    """
+    return f"""
+hierarchy -top {top}
 proc
 flatten
 rename -hide w:*
-synth_ecp5 -top {{top}} -run begin:map_luts
+{SMALL_MULTIPLIERS if saves_multipliers else ""}
+synth_ecp5 -top {top} -run begin:map_luts
 muxcover -mux16 -mux8 -mux4 -nodecode
 techmap -map {MULTIPLEXERS}
 clean
-"""
-"""Commands for Yosys before ``synth_ecp5 -run map_luts:json``.
-
-Wide multiplexers are found before lookup tables are: those that choose a channel are most of an
-array's logic, and take half as many lookup tables this way.
 """
 
 
@@ -42,7 +52,7 @@ def yosys_script(verilog: str | Path, *, top: str, netlist: str | Path) -> str:
     """Commands for Yosys that synthesize Verilog to a JSON netlist for nextpnr."""
     return f"""
 read_verilog {verilog}
-{PREPARATION.format(top=top)}
+{yosys_preparation(top)}
 synth_ecp5 -top {top} -run map_luts:json
 write_json {netlist}
 """

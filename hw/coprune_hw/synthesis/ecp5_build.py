@@ -10,7 +10,7 @@ from pathlib import Path
 from amaranth.hdl import Elaboratable
 from amaranth.vendor import LatticePlatform
 
-from .ecp5 import PREPARATION
+from .ecp5 import yosys_preparation
 from .tools import run_tool
 
 TOP = "top"
@@ -50,6 +50,8 @@ class BuildReport:
     achieved_mhz: float
     wanted_mhz: float
 
+
+FEW_MULTIPLIERS = ("LFE5U-12F", "LFE5U-25F")
 
 ROUTING = ("--router", "router2", "--placer-heap-beta", "0.5", "--timing-allow-fail")
 """Cells spread out: packed closely, the array's wires find no way."""
@@ -96,7 +98,9 @@ def build(
     plan = platform.prepare(
         top,
         TOP,
-        script_after_read=PREPARATION.format(top=TOP),
+        script_after_read=yosys_preparation(
+            TOP, saves_multipliers=platform.device in FEW_MULTIPLIERS
+        ),
         synth_opts="-run map_luts:json",
     )
     plan.extract(folder)

@@ -1,0 +1,132 @@
+"""Boards: their systems elaborate, their pins are named, a build runs the tools in order."""
+
+import json
+import os
+
+import pytest
+
+from coprune.board_build import build_bitstream, find_board, load_bitstream
+from coprune_hw.boards import BOARDS, Ecp5Top
+from coprune_hw.contract import AcceleratorConfig
+from coprune_hw.synthesis.tools import ToolError, find_tool
+
+TOOLS = {
+    "YOSYS": 'cp top.ys "$RECORD/top.ys"; echo "{}" > top.json',
+    "NEXTPNR_ECP5": 'echo "$@" > "$RECORD/nextpnr"; cp "$REPORT" top.report.json; echo > top.config',
+    "ECPPACK": "echo bitstream > top.bit",
+    "OPENFPGALOADER": 'echo "$@" > "$RECORD/loader"',
+}
+REPORT = {
+    "fmax": {
+        "oscillator": {"achieved": 900.0, "constraint": 25.0},
+        "system": {"achieved": 84.5, "constraint": 80.0},
+    },
+    "utilization": {
+        "TRELLIS_COMB": {"used": 15000, "available": 24288},
+        "TRELLIS_FF": {"used": 13000, "available": 24288},
+        "MULT18X18D": {"used": 24, "available": 28},
+        "DP16KD": {"used": 53, "available": 56},
+    },
+}
+
+
+@pytest.fixture
+def tools(tmp_path, monkeypatch):
+    """Stands in for the tools; returns the folder in which they record their calls."""
+    record = tmp_path / "record"
+    record.mkdir()
+    (tmp_path / "report.json").write_text(json.dumps(REPORT))
+    monkeypatch.setenv("RECORD", str(record))
+    monkeypatch.setenv("REPORT", str(tmp_path / "report.json"))
+    for variable, action in TOOLS.items():
+        tool = tmp_path / variable
+        tool.write_text(f"#!/bin/sh\nset -e\n{action}\n")
+        tool.chmod(0o755)
+        monkeypatch.setenv(variable, str(tool))
+    return record
+
+
+def make_top(board, **options):
+    options = {"clock_mhz": board.clock_mhz, "memory": "on-chip", "on_chip_bytes": 4096} | options
+    return Ecp5Top(board, AcceleratorConfig.preset(board.preset), **options)
+
+
+@pytest.mark.parametrize("name", BOARDS)
+def test_every_board_has_a_clock_and_a_baud_rate_that_it_reaches(name):
+    board = BOARDS[name]
+    top = make_top(board)
+    assert top.clock_hz == pytest.approx(1e6 * board.clock_mhz, rel=0.005)
+    assert top.baud == pytest.approx(board.baud, rel=0.02)
+    if board.chip is not None:
+        assert make_top(board, memory="sdram").memory_bytes == board.chip.size_bytes
+
+
+def test_pins_of_system_and_memory_are_located():
+    board = find_board("ulx3s-12f")
+    plan = board.platform().prepare(make_top(board, memory="sdram"), "top")
+    locations = plan.files["top.lpf"]
+    for pin, site in {"uart_0__rx__io": "M1", "led_0__io": "B2", "sdram_0__clk__io": "F19"}.items():
+        assert f'LOCATE COMP "{pin}" SITE "{site}"' in locations
+    assert locations.count("sdram_0__dq__io[") >= 16
+    netlist = plan.files["top.il"]
+    for cell in ("EHXPLLL", "DCCA", "OFS1P3DX", "IFS1P3DX", "ODDRX1F", "MULT18X18D", "CCU2C"):
+        assert f"\\{cell}" in netlist
+
+
+def test_builds_with_the_tools_in_order(tools, tmp_path):
+    steps = []
+    folder = tmp_path / "made"
+    board = find_board("orangecrab-25f")
+    result = build_bitstream(board, folder, seed=7, begin_step=steps.append)
+    assert steps == ["write", "synthesize", "place and route", "pack"]
+    assert (folder / "top.bit").read_text() == "bitstream\n"
+    assert result["bitstream"] == str(folder / "top.bit")
+    assert result["achieved_mhz"] == 84.5
+    assert result["used"] == {
+        "LUT4": 15000,
+        "flip-flops": 13000,
+        "multipliers": 24,
+        "block RAM": 53,
+    }
+    assert "booth" in (tools / "top.ys").read_text()
+    options = (tools / "nextpnr").read_text()
+    for option in ("--25k", "--package CSFBGA285", "--speed 8", "--seed 7", "--freq 80.0"):
+        assert option in options
+    assert not [path for path in folder.iterdir() if path.name.startswith(".")]
+
+    load_bitstream(board, folder / "top.bit")
+    assert (tools / "loader").read_text() == f"--dfu {folder / 'top.bit'}\n"
+
+
+def test_a_failed_tool_leaves_nothing_and_says_why(tools, tmp_path, monkeypatch):
+    broken = tmp_path / "broken"
+    broken.write_text("#!/bin/sh\necho no place for this cell\nexit 3\n")
+    broken.chmod(0o755)
+    monkeypatch.setenv("NEXTPNR_ECP5", str(broken))
+    folder = tmp_path / "made"
+    with pytest.raises(ToolError, match="(?s)nextpnr-ecp5 ended with 3.*no place for this cell"):
+        build_bitstream(find_board("orangecrab-25f"), folder)
+    assert list(folder.iterdir()) == []
+
+
+def test_refuses_what_a_board_has_not():
+    with pytest.raises(ValueError, match="unknown board 'ulx4': must be one of ulx3s-12f"):
+        find_board("ulx4")
+    with pytest.raises(ValueError, match="Colorlight i5 has no SDRAM"):
+        make_top(find_board("colorlight-i5"), memory="sdram")
+    with pytest.raises(ValueError, match="memory must be on-chip or sdram, not 'ddr'"):
+        make_top(find_board("colorlight-i5"), memory="ddr")
+    with pytest.raises(ValueError, match="7 MHz is no multiple of 2,000,000 baud"):
+        make_top(find_board("ulx3s-85f"), clock_mhz=7)
+
+
+def test_names_a_tool_that_is_missing(monkeypatch, tmp_path):
+    monkeypatch.setenv("YOSYS", str(tmp_path / "nowhere"))
+    with pytest.raises(ToolError, match="YOSYS is .*nowhere', which is no executable"):
+        find_tool("yosys")
+    monkeypatch.delenv("YOSYS")
+    monkeypatch.setenv("PATH", os.devnull)
+    with pytest.raises(ToolError, match="no openFPGALoader"):
+        find_tool("openFPGALoader")
+    with pytest.raises(FileNotFoundError, match="no such bitstream"):
+        load_bitstream(find_board("ulx3s-85f"), tmp_path / "nothing.bit")

@@ -88,7 +88,12 @@ def registers_page() -> str:
         _table(
             ("address", "register", "access", "meaning"),
             [
-                (f"`0x{address_of(name):02x}`", f"`{name}`", _access(shape), _meaning(name, shape))
+                (
+                    f"`0x{address_of(name):02x}`",
+                    f"`{name}`",
+                    _access(shape),
+                    register_meaning(name, shape),
+                )
                 for name, shape in registers
             ],
         ),
@@ -179,7 +184,8 @@ def _access(register: type[data.Struct]) -> str:
     return "W" if "reads as 0" in text else "R/W"
 
 
-def _meaning(name: str, register: type[data.Struct]) -> str:
+def register_meaning(name: str, register: type[data.Struct]) -> str:
+    """What a register holds, in a few words."""
     counter = _counter_of(name)
     if counter is None:
         return _prose(register).split("\n\n")[0].replace(" Read-only.", "").replace("\n", " ")

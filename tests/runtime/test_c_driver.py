@@ -332,14 +332,20 @@ def test_a_failing_access_is_told(built, failing, command, state):
         assert c("counters") == "OK"
 
 
-def test_a_wait_that_gives_up_ends_the_wait(built):
+def test_a_wait_that_gives_up_ends_the_wait_after_another_look(built):
+    class EndsLate(Machine):
+        def wait(self):
+            self.set("status", status_word(self.late_state))
+            raise OSError("the time is over")
+
     program, executable = built("odd")
-    machine = idle_machine(program, status=status_word(State.RUNNING))
+    machine = EndsLate(geometry_hash=program.config.geometry_hash)
     with CDriver(executable, program, machine) as c:
-        assert c("open") == "OK"
-        machine.failing = "wait"
-        assert c("reset") == "TIMEOUT"
-    assert machine.waits == 0
+        assert (c("open"), c("load")) == ("OK", "OK")
+        for state, result in ((State.RUNNING, "TIMEOUT"), (State.DONE, "OK")):
+            machine.set("status", status_word(State.RUNNING))
+            machine.late_state = state
+            assert c("wait") == result
 
 
 @pytest.mark.parametrize("name", list(PROGRAMS))

@@ -85,11 +85,11 @@ static void read_mark_counters(struct coprune *device, struct coprune_counter_va
 $READ_MARK_COUNTERS
 }
 
-/* Wait until the machine is in one of two states. */
+/* Look at the status until the machine is in one of two states. */
 static enum coprune_result await_state(struct coprune *device, enum coprune_state one,
-                                       enum coprune_state other, struct coprune_status_fields *status) {
-  const struct coprune_bus *bus = device->bus;
-  uint32_t looks = bus->most_looks != 0 ? bus->most_looks : COPRUNE_DEFAULT_LOOKS;
+                                       enum coprune_state other, uint32_t looks,
+                                       int (*wait)(void *wait_context),
+                                       struct coprune_status_fields *status) {
   int is_over = 0;
 
   for (;;) {
@@ -97,15 +97,17 @@ static enum coprune_result await_state(struct coprune *device, enum coprune_stat
     if (device->bus_failed) return COPRUNE_BUS_FAILED;
     if (status->state == (uint32_t)one || status->state == (uint32_t)other) return COPRUNE_OK;
     if (is_over || --looks == 0) return COPRUNE_TIMEOUT;
-    if (bus->wait != NULL) is_over = bus->wait(bus->wait_context) != 0;
+    if (wait != NULL) is_over = wait(device->bus->wait_context) != 0;
   }
 }
 
+/* No interrupt comes of it: it takes as long as bursts that are under way. */
 static enum coprune_result reset(struct coprune *device) {
   struct coprune_status_fields status;
 
   write_register(device, COPRUNE_REGISTER_CONTROL, COPRUNE_CONTROL_RESET_MASK);
-  return await_state(device, COPRUNE_STATE_IDLE, COPRUNE_STATE_IDLE, &status);
+  return await_state(device, COPRUNE_STATE_IDLE, COPRUNE_STATE_IDLE, COPRUNE_RESET_LOOKS, NULL,
+                     &status);
 }
 
 static enum coprune_result error_result(uint32_t error) {
@@ -189,10 +191,12 @@ enum coprune_result coprune_start(struct coprune *device) {
 }
 
 enum coprune_result coprune_wait(struct coprune *device) {
+  const struct coprune_bus *bus = device->bus;
+  const uint32_t looks = bus->most_looks != 0 ? bus->most_looks : COPRUNE_DEFAULT_LOOKS;
   struct coprune_status_fields status;
   enum coprune_result result;
 
-  result = await_state(device, COPRUNE_STATE_DONE, COPRUNE_STATE_ERROR, &status);
+  result = await_state(device, COPRUNE_STATE_DONE, COPRUNE_STATE_ERROR, looks, bus->wait, &status);
   if (result != COPRUNE_OK) return finish(device, result);
   write_register(device, COPRUNE_REGISTER_CONTROL, COPRUNE_CONTROL_ACKNOWLEDGE_MASK);
   if (status.state == (uint32_t)COPRUNE_STATE_ERROR) result = error_result(status.error);
@@ -221,14 +225,16 @@ enum coprune_result coprune_status(struct coprune *device, struct coprune_status
   return finish(device, COPRUNE_OK);
 }
 
-enum coprune_result coprune_geometry(struct coprune *device, struct coprune_geometry_fields *geometry) {
+enum coprune_result coprune_geometry(struct coprune *device,
+                                     struct coprune_geometry_fields *geometry) {
   const uint32_t word = read_register(device, COPRUNE_REGISTER_GEOMETRY);
 
 $READ_GEOMETRY
   return finish(device, COPRUNE_OK);
 }
 
-enum coprune_result coprune_counters(struct coprune *device, struct coprune_counter_values *counters) {
+enum coprune_result coprune_counters(struct coprune *device,
+                                     struct coprune_counter_values *counters) {
   read_counters(device, counters);
   return finish(device, COPRUNE_OK);
 }

@@ -18,8 +18,10 @@ extern "C" {
 #define COPRUNE_IDENTITY ${IDENTITY}u
 /* Of the memory's address. */
 #define COPRUNE_PAGE_BYTES ${PAGE_BYTES}u
-/* At the status register, where `struct coprune_bus` says 0. */
+/* Looks at the status register until the time is over: of coprune_wait, where `struct coprune_bus`
+ * says 0, and of coprune_reset, which does not call `wait`. */
 #define COPRUNE_DEFAULT_LOOKS 10000000u
+#define COPRUNE_RESET_LOOKS 10000u
 
 /* Byte addresses of the registers, from the start of the accelerator's region. */
 
@@ -171,10 +173,12 @@ enum coprune_result coprune_reset(struct coprune *device);
 enum coprune_result coprune_status(struct coprune *device, struct coprune_status_fields *status);
 
 /* What the accelerator is. */
-enum coprune_result coprune_geometry(struct coprune *device, struct coprune_geometry_fields *geometry);
+enum coprune_result coprune_geometry(struct coprune *device,
+                                     struct coprune_geometry_fields *geometry);
 
 /* The counters of the last image. */
-enum coprune_result coprune_counters(struct coprune *device, struct coprune_counter_values *counters);
+enum coprune_result coprune_counters(struct coprune *device,
+                                     struct coprune_counter_values *counters);
 
 /* The counters of the last image as they were when a layer of the program was complete.
  * COPRUNE_NO_PROGRAM, COPRUNE_NO_LAYER. */

@@ -332,6 +332,7 @@ def test_says_what_images_a_network_was_given(run, tmp_path):
         ("info", "x.coprune", "--json"),
         ("sqnr", "resnet20", "--json"),
         ("verilog", "-o", "made", "--json"),
+        ("export-c", "x.coprune", "-o", "made", "--json"),
         ("report", "x.coprune", "-o"),
         ("report", "x.coprune", "-o", "x.html", "--json"),
         ("demo", "-o", "made", "--json"),
@@ -738,6 +739,28 @@ def test_the_demo_reports_what_was_measured(made, tmp_path):
     assert content["programs"][0]["timeline"]["measured"]["largest_difference"] == 0
 
 
+def test_exports_c_that_compiles(run, made):
+    finished = run("export-c", made / "residual.coprune", "-o", "a/b", "--json", "c.json")
+    assert finished.code == 0
+    result = json.loads(Path("c.json").read_text())
+    names = ["coprune.h", "coprune.c", "residual.h", "residual.c", "example_main.c"]
+    assert result["files"] == [f"a/b/{name}" for name in names]
+    program = coprune.load(made / "residual.coprune")
+    assert result["memory_bytes"] == len(program.machine.image)
+    assert finished.out.startswith("a/b/coprune.h, ")
+    sources = [name for name in result["files"] if name.endswith(".c")]
+    subprocess.run(["gcc", "-Wall", "-Wextra", "-Werror", *sources, "-o", "example"], check=True)
+    named = run("export-c", made / "residual.coprune", "-o", "c", "--name", "small_net")
+    assert named.code == 0
+    assert "small_net_pack_input" in Path("c/small_net.h").read_text()
+
+
+def test_export_c_refuses_a_name_that_is_none_in_c(run, made, tmp_path):
+    finished = run("export-c", made / "residual.coprune", "-o", "c", "--name", "small-net")
+    assert_refused(finished, "begin with a letter, and be neither coprune nor example_main")
+    assert listing(tmp_path) == []
+
+
 def test_help_names_every_network_of_the_zoo(run):
     finished = run("compile", "--help")
     assert finished.code == 0
@@ -747,7 +770,10 @@ def test_help_names_every_network_of_the_zoo(run):
 
 @pytest.mark.parametrize(
     "command",
-    ["demo", "compile", "simulate", "cosim", "verilog", "info", "sqnr", "cycles", "report"],
+    [
+        *("demo", "compile", "simulate", "cosim", "verilog", "export-c", "info", "sqnr", "cycles"),
+        "report",
+    ],
 )
 def test_every_command_has_help_and_json(run, command):
     finished = run(command, "--help")

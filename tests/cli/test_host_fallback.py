@@ -163,6 +163,7 @@ def test_cosim_and_measured_cycles_are_those_of_all_stages(run, made):
     ("arguments", "purpose"),
     [
         (("report", "FILE", "-o", "x.html"), "a report"),
+        (("export-c", "FILE", "-o", "made"), "export-c"),
         (("cosim", "FILE", "--timeline", "x.json"), "--timeline"),
         (("cosim", "FILE", "--trace", "x.fst"), "--trace"),
         (("cycles", "FILE", "--pauses", "0.25:40"), "--pauses"),

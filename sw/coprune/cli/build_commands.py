@@ -1,9 +1,9 @@
-"""Commands that make something: a program file, Verilog; and `info`, which says what is in one."""
+"""Commands that make something: program file, Verilog, C; and `info`, which says what is in one."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
 
@@ -23,6 +23,7 @@ from coprune.cli.options import (
     WeightsFile,
     check_writable,
 )
+from coprune.cli.programs import load_program
 from coprune.program import Program
 from coprune_hw.contract import AcceleratorConfig
 
@@ -119,6 +120,38 @@ def verilog(
         rows=[(port["name"], port["direction"], str(port["bits"])) for port in result["ports"]],
     )
     tables.write_json(json, result)
+
+
+@app.command("export-c")
+def export_c(
+    file: ProgramPath,
+    output: Annotated[
+        Path, typer.Option("-o", "--output", metavar="DIR", help="Made where it is missing.")
+    ],
+    name: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(metavar="NAME", help="Of files and functions; else that of FILE."),
+    ] = None,
+    json: JsonPath = None,
+) -> None:
+    """Write a program and the driver for it in C, for firmware and Linux."""
+    program = load_program(file, purpose="export-c")
+    from coprune.runtime.c_driver import export_program, name_for
+
+    name = name_for(file.stem) if name is None else name
+    paths = export_program(program, output, name=name)
+    tables.show(
+        f"{', '.join(map(str, paths))}: {program.network} for {program.config.name}, "
+        f"{len(program.machine.image):,} bytes of memory"
+    )
+    tables.write_json(
+        json,
+        {
+            "name": name,
+            "files": [str(path) for path in paths],
+            "memory_bytes": len(program.machine.image),
+        },
+    )
 
 
 @app.command()

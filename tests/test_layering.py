@@ -50,8 +50,9 @@ def test_contract_imports_nothing_of_ours():
         assert not outside, name
 
 
-def test_gateware_imports_only_hardware():
-    for name, modules in imports_of_ours(HARDWARE / "gateware", root="coprune_hw.gateware").items():
+@pytest.mark.parametrize("room", ["gateware", "link", "system"])
+def test_designs_import_only_hardware(room):
+    for name, modules in imports_of_ours(HARDWARE / room, root=f"coprune_hw.{room}").items():
         assert all(is_within(module, "coprune_hw") for module in modules), name
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from amaranth.hdl import Shape
 from amaranth.lib import data, enum
 
-from . import slots
+from . import slots, system
 from .config import CONTRACT_VERSION
 from .instructions import (
     INSTRUCTION_BITS,
@@ -25,6 +25,7 @@ from .instructions import (
 from .parameters import PARAMETER_BYTES, ChannelParameters
 from .registers import COUNTERS, ERROR_MEANING, REGISTERS, State, address_of
 from .slots import LANE_BITS, LaneField, SlotControl, slot_bits, slot_bytes
+from .system import DESCRIPTION_ADDRESS, SystemDescription
 
 NOTICE = "<!-- Generated from the contract by scripts/generate-docs; do not edit. -->"
 
@@ -104,6 +105,16 @@ def registers_page() -> str:
         _table(
             ("value", "name", "meaning"),
             [(int(code), f"`{code.name}`", text) for code, text in ERROR_MEANING.items()],
+        ),
+        "## Description of a system",
+        _prose(system),
+        _prose(SystemDescription),
+        _table(
+            ("address", "field"),
+            [
+                (f"`{DESCRIPTION_ADDRESS + field.offset // 8:#05x}`", f"`{name}`")
+                for name, field in data.Layout.cast(SystemDescription)
+            ],
         ),
     ]
     return _page(parts)

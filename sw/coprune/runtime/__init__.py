@@ -3,6 +3,7 @@
 from coprune.runtime.bus import Bus
 from coprune.runtime.device import Device, DeviceError
 from coprune.runtime.link_bus import LinkBus, LinkError
+from coprune.runtime.pynq_bus import PynqBus
 from coprune.runtime.simulated_bus import SimulatedBus
 
-__all__ = ["Bus", "Device", "DeviceError", "LinkBus", "LinkError", "SimulatedBus"]
+__all__ = ["Bus", "Device", "DeviceError", "LinkBus", "LinkError", "PynqBus", "SimulatedBus"]

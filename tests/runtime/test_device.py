@@ -6,31 +6,12 @@ import numpy as np
 import pytest
 import torch
 
-from coprune.program import compile_graph
-from coprune.runtime import Device, DeviceError, SimulatedBus
+from coprune.runtime import Device, DeviceError
 from coprune_hw.contract import CONTRACT_VERSION
 from coprune_hw.contract.registers import address_of
 
 from ..end_to_end.configurations import SMALL
-from ..graphs import GRAPHS
-
-
-def small_program(name="odd", config=SMALL):
-    return compile_graph(GRAPHS[name](), config, network=name)
-
-
-@pytest.fixture(scope="module")
-def bus():
-    with SimulatedBus(SMALL) as bus:
-        yield bus
-
-
-def draw_images(program, *, count=3):
-    rng = np.random.default_rng(0)
-    tensor = program.graph.input
-    return torch.from_numpy(
-        rng.uniform(-128, 127, (count, *tensor.shape)).astype(np.float32) * tensor.scale
-    )
+from .programs import draw_images, small_program
 
 
 def test_outputs_and_counters_are_those_of_the_program(bus):

@@ -87,6 +87,7 @@ class SdramController(wiring.Component):
         capture_delay: int = 0,
     ):
         self._config, self._chip = config, chip
+        self.size_bytes = chip.size_bytes
         self._timing = chip.timing(clock_hz)
         self._capture_delay = capture_delay
         super().__init__(

@@ -3,6 +3,7 @@
 from coprune.runtime.bus import Bus
 from coprune.runtime.device import Device, DeviceError
 from coprune.runtime.link_bus import LinkBus, LinkError
+<<<<<<< HEAD
 from coprune.runtime.simulated_board import PreloadedBus, SimulatedBoard
 from coprune.runtime.simulated_bus import SimulatedBus
 
@@ -16,3 +17,9 @@ __all__ = [
     "SimulatedBoard",
     "SimulatedBus",
 ]
+=======
+from coprune.runtime.pynq_bus import PynqBus
+from coprune.runtime.simulated_bus import SimulatedBus
+
+__all__ = ["Bus", "Device", "DeviceError", "LinkBus", "LinkError", "PynqBus", "SimulatedBus"]
+>>>>>>> zynq

@@ -10,9 +10,11 @@ from coprune_hw.boards import BOARDS, Ecp5Top
 from coprune_hw.contract import AcceleratorConfig
 from coprune_hw.synthesis.tools import ToolError, find_tool
 
+pytestmark = pytest.mark.filterwarnings("ignore::amaranth.hdl._ir.UnusedElaboratable")
+
 TOOLS = {
     "YOSYS": 'cp top.ys "$RECORD/top.ys"; echo "{}" > top.json',
-    "NEXTPNR_ECP5": 'echo "$@" > "$RECORD/nextpnr"; cp "$REPORT" top.report.json; echo > top.config',
+    "NEXTPNR_ECP5": 'echo "$@" > "$RECORD/nextpnr"; cp "$REPORT" top.report.json; touch top.config',
     "ECPPACK": "echo bitstream > top.bit",
     "OPENFPGALOADER": 'echo "$@" > "$RECORD/loader"',
 }
@@ -104,7 +106,7 @@ def test_a_failed_tool_leaves_nothing_and_says_why(tools, tmp_path, monkeypatch)
     broken.chmod(0o755)
     monkeypatch.setenv("NEXTPNR_ECP5", str(broken))
     folder = tmp_path / "made"
-    with pytest.raises(ToolError, match="(?s)nextpnr-ecp5 ended with 3.*no place for this cell"):
+    with pytest.raises(ToolError, match=r"(?s)nextpnr-ecp5 ended with 3.*no place for this cell"):
         build_bitstream(find_board("orangecrab-25f"), folder)
     assert list(folder.iterdir()) == []
 
@@ -122,7 +124,7 @@ def test_refuses_what_a_board_has_not():
 
 def test_names_a_tool_that_is_missing(monkeypatch, tmp_path):
     monkeypatch.setenv("YOSYS", str(tmp_path / "nowhere"))
-    with pytest.raises(ToolError, match="YOSYS is .*nowhere', which is no executable"):
+    with pytest.raises(ToolError, match=r"YOSYS is .*nowhere', which is no executable"):
         find_tool("yosys")
     monkeypatch.delenv("YOSYS")
     monkeypatch.setenv("PATH", os.devnull)

@@ -27,5 +27,5 @@ def test_an_exact_frequency_is_preferred():
 
 @pytest.mark.parametrize("output_hz", [1e6, 900e6])
 def test_refuses_what_no_divider_makes(output_hz):
-    with pytest.raises(ValueError, match="a PLL cannot make .* MHz of 25 MHz"):
+    with pytest.raises(ValueError, match=r"a PLL cannot make .* MHz of 25 MHz"):
         PllDividers.find(25e6, output_hz)

@@ -3,7 +3,7 @@
 from coprune.runtime.bus import Bus
 from coprune.runtime.device import Device, DeviceError
 from coprune.runtime.link_bus import LinkBus, LinkError
-<<<<<<< HEAD
+from coprune.runtime.pynq_bus import PynqBus
 from coprune.runtime.simulated_board import PreloadedBus, SimulatedBoard
 from coprune.runtime.simulated_bus import SimulatedBus
 
@@ -14,12 +14,7 @@ __all__ = [
     "LinkBus",
     "LinkError",
     "PreloadedBus",
+    "PynqBus",
     "SimulatedBoard",
     "SimulatedBus",
 ]
-=======
-from coprune.runtime.pynq_bus import PynqBus
-from coprune.runtime.simulated_bus import SimulatedBus
-
-__all__ = ["Bus", "Device", "DeviceError", "LinkBus", "LinkError", "PynqBus", "SimulatedBus"]
->>>>>>> zynq

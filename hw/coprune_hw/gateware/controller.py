@@ -38,7 +38,7 @@ class Controller(wiring.Component):
 
     Notes
     -----
-    `begin` comes two cycles after `start` where the bus is quiet.
+    `begin` comes three cycles after `start` where the bus is quiet.
     """
 
     start: In(1)
@@ -61,11 +61,10 @@ class Controller(wiring.Component):
         clearing = Signal()
         to_idle = Signal()
         is_running = self.state == State.RUNNING
-        m.d.comb += [
-            self.halt.eq(clearing | ~is_running),
-            self.clear.eq(clearing & ~self.bus_busy),
-        ]
+        m.d.comb += self.halt.eq(clearing | ~is_running)
         m.d.sync += [
+            # In a register, since it reaches most of the machine.
+            self.clear.eq(clearing & ~self.bus_busy & ~self.clear),
             self.begin.eq(self.clear & ~to_idle & ~self.reset),
             self.restart.eq(0),
         ]

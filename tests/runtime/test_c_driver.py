@@ -515,13 +515,13 @@ def test_refuses_what_has_stages_on_the_host(tmp_path):
 
     batch = torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(0))
     hybrid = coprune.compile(Picker().eval(), SMALL, calibration=[batch], host_fallback=True)
-    message = "only a program that runs wholly on the accelerator .* not a HybridProgram"
+    message = "program must be a .*, which runs wholly on the accelerator, not a HybridProgram"
     with pytest.raises(TypeError, match=message):
         export_program(hybrid, tmp_path / "made", name="net")
     assert not (tmp_path / "made").exists()
 
 
-@pytest.mark.parametrize("compiler", [C99, CPP], ids=["c99", "c++11"])
+@pytest.mark.parametrize("compiler", [(*C99, "-Wno-missing-prototypes"), CPP], ids=["c99", "c++11"])
 def test_examples_of_the_documentation_compile(tmp_path, compiler):
     examples = re.findall(r"```c\n(.*?)```", DRIVER_PAGE.read_text(), flags=re.DOTALL)
     assert examples
@@ -535,4 +535,4 @@ def test_examples_of_the_documentation_compile(tmp_path, compiler):
         source = tmp_path / f"example{number}.c"
         source.write_text(example)
         output = tmp_path / f"example{number}.o"
-        compile_c((*compiler, "-c", "-Wno-missing-prototypes"), [source], output=output)
+        compile_c((*compiler, "-c"), [source], output=output)

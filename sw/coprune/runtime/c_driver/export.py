@@ -52,7 +52,7 @@ def export_program(program: Program, folder: str | Path, *, name: str) -> list[P
     Raises
     ------
     TypeError
-        The program has stages on the host, which are no C.
+        It is no `Program`, such as one with stages on the host.
     ValueError
         `name` is no beginning for identifiers of C, or is one of the driver's files.
     OSError
@@ -60,8 +60,8 @@ def export_program(program: Program, folder: str | Path, *, name: str) -> list[P
     """
     if not isinstance(program, Program):
         raise TypeError(
-            f"only a program that runs wholly on the accelerator can be exported to C, not a "
-            f"{type(program).__name__}: export its stages on the accelerator, program.programs"
+            f"program must be a coprune.program.Program, which runs wholly on the accelerator, "
+            f"not a {type(program).__name__}"
         )
     if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]*", name) or name in ("coprune", EXAMPLE):
         raise ValueError(

@@ -211,9 +211,12 @@ enum coprune_result coprune_read_output(struct coprune *device, uint8_t *output)
   return finish(device, COPRUNE_OK);
 }
 
-enum coprune_result coprune_acknowledge(struct coprune *device) {
-  write_register(device, COPRUNE_REGISTER_CONTROL, COPRUNE_CONTROL_ACKNOWLEDGE_MASK);
-  return finish(device, COPRUNE_OK);
+enum coprune_result coprune_acknowledge(const struct coprune *device) {
+  const struct coprune_bus *bus = device->bus;
+  const int failed = bus->write_register(bus->context, COPRUNE_REGISTER_CONTROL,
+                                         COPRUNE_CONTROL_ACKNOWLEDGE_MASK);
+
+  return failed ? COPRUNE_BUS_FAILED : COPRUNE_OK;
 }
 
 enum coprune_result coprune_reset(struct coprune *device) {

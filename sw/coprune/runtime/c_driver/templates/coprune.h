@@ -163,8 +163,9 @@ enum coprune_result coprune_wait(struct coprune *device);
 /* Read `output.bytes` packed bytes of the program from the memory. COPRUNE_NO_PROGRAM. */
 enum coprune_result coprune_read_output(struct coprune *device, uint8_t *output);
 
-/* Clear the interrupt, as an interrupt handler must; the state stays, so coprune_wait returns. */
-enum coprune_result coprune_acknowledge(struct coprune *device);
+/* Clear the interrupt, as an interrupt handler must; the state stays, so coprune_wait returns.
+ * The only function that may be called while another one is at work. */
+enum coprune_result coprune_acknowledge(const struct coprune *device);
 
 /* Bring the machine to rest, also after an error. COPRUNE_TIMEOUT. */
 enum coprune_result coprune_reset(struct coprune *device);

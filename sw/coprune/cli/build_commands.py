@@ -25,6 +25,7 @@ from coprune.cli.options import (
 )
 from coprune.program import Program
 from coprune_hw.contract import AcceleratorConfig
+from coprune_hw.zynq import BOARDS
 
 if TYPE_CHECKING:
     from coprune.hybrid import HybridProgram
@@ -119,6 +120,28 @@ def verilog(
         rows=[(port["name"], port["direction"], str(port["bits"])) for port in result["ports"]],
     )
     tables.write_json(json, result)
+
+
+@app.command()
+def build(
+    board: Annotated[str, typer.Option("--board", help=f"{', '.join(BOARDS)}.")],
+    output: Annotated[
+        Path, typer.Option("-o", "--output", metavar="DIR", help="Made where it is missing.")
+    ],
+    config: Config = "16x8",
+    mhz: Annotated[int, typer.Option("--mhz", metavar="N", help="The accelerator's clock.")] = 50,
+    json: JsonPath = None,
+) -> None:
+    """Write an IP core for a board with a Zynq, and the script with which Vivado builds it."""
+    if board not in BOARDS:
+        raise ValueError(f"unknown board {board!r}: must be one of {', '.join(BOARDS)}")
+    accelerator = AcceleratorConfig.find(config)
+    from coprune.zynq import write_project
+
+    script = write_project(BOARDS[board], accelerator, output, mhz=mhz)
+    tables.show(f"{script}: {accelerator.name} at {mhz} MHz for {board}; to build it:")
+    tables.show(f"vivado -mode batch -source {script}")
+    tables.write_json(json, {"board": board, "mhz": mhz, "script": str(script)})
 
 
 @app.command()

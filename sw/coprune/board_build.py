@@ -8,6 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from coprune import atomic_file
+from coprune_hw import zynq
 from coprune_hw.boards import BOARDS, Ecp5Board, Ecp5Top
 from coprune_hw.contract import AcceleratorConfig
 from coprune_hw.synthesis import ecp5_build
@@ -17,7 +18,8 @@ from coprune_hw.synthesis.tools import run_tool
 def find_board(name: str) -> Ecp5Board:
     """A board by its name; `ValueError` where there is none."""
     if name not in BOARDS:
-        raise ValueError(f"unknown board {name!r}: must be one of {', '.join(BOARDS)}")
+        names = ", ".join([*BOARDS, *zynq.BOARDS])
+        raise ValueError(f"unknown board {name!r}: must be one of {names}")
     return BOARDS[name]
 
 

@@ -47,7 +47,10 @@ def compile_hybrid(
         model = export(model, image=tuple(calibration[0].shape[1:]), any_batch=True)
     segments = divide(model)
     shape = HostStage(segments[0].exported).image_shape
-    values = [check_images(batch, shape=shape, what="calibration") for batch in calibration]
+    values = [
+        torch.as_tensor(check_images(batch, shape=shape, what="calibration"))
+        for batch in calibration
+    ]
     last_program = max(number for number, each in enumerate(segments, start=1) if not each.on_host)
     for number, segment in enumerate(segments, start=1):
         stage = HostStage(segment.exported)

@@ -252,7 +252,7 @@ class HybridProgram:
                 "integer outputs need a last stage on the accelerator, but this network's runs on "
                 "the host: leave out integer=True"
             )
-        return check_images(x, shape=self.input_shape)
+        return torch.as_tensor(check_images(x, shape=self.input_shape))
 
     def _enter(self, number: int, values: np.ndarray | torch.Tensor) -> torch.Tensor:
         """Images for a stage on the accelerator."""

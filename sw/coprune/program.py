@@ -214,17 +214,18 @@ def _refuse_error(run: CosimRun) -> None:
 
 def check_images(
     x: torch.Tensor | np.ndarray, *, shape: tuple[int, int, int], what: str = "input"
-) -> torch.Tensor:
+) -> np.ndarray:
     """Refuse what are no finite float32 images [N, *shape]; `what` says what they are for."""
-    import torch
-
-    images = torch.as_tensor(x)
-    if images.dtype != torch.float32:
-        raise TypeError(f"{what} must be float32, not {str(images.dtype).removeprefix('torch.')}")
-    if images.dim() != 4 or tuple(images.shape[1:]) != shape:
+    # Without PyTorch: a board that runs programs need not have it.
+    images = x.detach() if hasattr(x, "detach") else np.asarray(x)
+    dtype = str(images.dtype).removeprefix("torch.")
+    if dtype != "float32":
+        raise TypeError(f"{what} must be float32, not {dtype}")
+    images = np.asarray(images)
+    if images.ndim != 4 or tuple(images.shape[1:]) != shape:
         wanted = ", ".join(map(str, shape))
         raise ValueError(f"{what} must have shape [N, {wanted}], not {list(images.shape)}")
-    if not bool(torch.isfinite(images).all()):
+    if not np.isfinite(images).all():
         raise ValueError(f"{what} must be finite, but has NaN or infinite values")
     return images
 
@@ -306,12 +307,9 @@ class Program:
         ValueError
             Another shape than the network's input, or values that are not finite.
         """
-        import torch
-
         tensor = self.graph.input
         images = check_images(x, shape=tensor.shape)
-        quantized = quantize(images, scale=tensor.scale, zero=tensor.zero)
-        return quantized.to(torch.int8).numpy()
+        return quantize(images, scale=tensor.scale, zero=tensor.zero).astype(np.int8)
 
     def simulate(self, x: torch.Tensor | np.ndarray, *, integer: bool = False) -> np.ndarray:
         """Run the network in software on float32 images [N, C, H, W], bit for bit as the RTL does.

@@ -11,6 +11,7 @@ from coprune_hw.zynq import ZynqBoard, component_description, fit_to_port, setti
 from coprune_hw.zynq.block_design import BUILD_SCRIPT
 from coprune_hw.zynq.ip_core import PANEL_FILE, VERILOG_FILE, customization_panel
 from coprune_sim.cosim.runner import accelerator_verilog
+from coprune_sim.resources import count_multipliers
 
 
 def write_ip(config: AcceleratorConfig, folder: str | Path) -> Path:
@@ -65,13 +66,20 @@ def write_project(
     Raises
     ------
     ValueError
-        The board has no such bus or clock.
+        The board has no such bus or clock, or not so many multipliers.
     OSError
         The folder cannot be made or written to.
     """
     folder = Path(folder)
+    multipliers = count_multipliers(config)
+    if multipliers > board.multipliers:
+        raise ValueError(
+            f"{config.name} takes {multipliers} multipliers, but {board.part} has "
+            f"{board.multipliers}: choose fewer lanes or columns"
+        )
     config = fit_to_port(config)
     settings = settings_script(board, config, mhz=mhz)
+    atomic_file.make_folder(folder)
     write_ip(config, folder / "ip")
     _write(folder, {"settings.tcl": settings, BUILD_SCRIPT.name: BUILD_SCRIPT.read_text()})
     return folder / BUILD_SCRIPT.name

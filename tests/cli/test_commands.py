@@ -345,11 +345,11 @@ def test_refuses_a_path_before_the_work(run, tmp_path, arguments, path, message)
     assert listing(tmp_path) == ["file", "folder"]
 
 
-@pytest.mark.parametrize("command", ["demo", "verilog"])
+@pytest.mark.parametrize("command", [("demo",), ("verilog",), ("build", "--board", "pynq-z2")])
 def test_refuses_a_folder_that_cannot_be_made(run, tmp_path, command):
     Path("file").write_text("")
-    assert_refused(run(command, "-o", "file/x"), "cannot make the folder file/x: Not a directory")
-    assert_refused(run(command, "-o", "file"), "cannot make the folder file: File exists")
+    assert_refused(run(*command, "-o", "file/x"), "cannot make the folder file/x: Not a directory")
+    assert_refused(run(*command, "-o", "file"), "cannot make the folder file: File exists")
     assert listing(tmp_path) == ["file"]
 
 
@@ -565,6 +565,30 @@ def test_verilog_refuses_a_preset_that_is_unknown(run, tmp_path):
     assert listing(tmp_path) == []
 
 
+def test_build_writes_a_project_for_vivado(run, made):
+    arguments = ("--board", "pynq-z2", "--config", made / "small.toml", "--mhz", 40)
+    finished = run("build", "-o", "made", *arguments, "--json", "build.json")
+    assert finished.code == 0
+    assert "vivado -mode batch -source made/build.tcl" in finished.out
+    result = json.loads(Path("build.json").read_text())
+    assert result == {"board": "pynq-z2", "mhz": 40, "script": "made/build.tcl"}
+    assert "set mhz 40" in Path("made/settings.tcl").read_text()
+    assert Path("made/ip/coprune_accelerator/component.xml").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--board", "zedboard"), "unknown board 'zedboard': must be one of ulx3s-12f"),
+        (("--board", "pynq-z2", "--mhz", "1000"), "mhz must be from 10 to 250, not 1000"),
+        (("--board", "pynq-z2", "--config", "16x16"), "16x16 takes 277 multipliers, but xc7z020"),
+    ],
+)
+def test_build_refuses_what_there_is_not(run, tmp_path, arguments, message):
+    assert_refused(run("build", "-o", "made", *arguments), message)
+    assert listing(tmp_path) == []
+
+
 def test_info_describes_a_program(run, made):
     finished = run("info", made / "residual.coprune", "--json", "info.json")
     assert finished.code == 0
@@ -772,6 +796,7 @@ def test_help_names_every_network_of_the_zoo(run):
     "command",
     [
         *("demo", "compile", "simulate", "cosim", "verilog", "export-c", "info", "sqnr", "cycles"),
+        *("boards", "build", "program", "run"),
         "report",
     ],
 )

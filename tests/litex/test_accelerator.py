@@ -1,11 +1,13 @@
 """The accelerator in a LiteX SoC, in Verilator, with the driver as its host."""
 
+import re
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from coprune.program import compile_graph
+from coprune_hw.gateware.accelerator import TOP_NAME, list_ports
 from coprune_sim.cosim.toolchain import build_model
 
 from ..end_to_end.configurations import SMALL
@@ -20,7 +22,18 @@ public_flat_rw -module "{TOP}" -var "host_*"
 """
 
 
-@pytest.mark.parametrize(("bus_standard", "bus_bits"), [("wishbone", 32), ("axi", 64)])
+def test_a_soc_connects_every_pin_but_those_for_verification(tmp_path):
+    top, core = write_soc(SMALL, folder=tmp_path, bus_standard="wishbone")
+    (instance,) = re.findall(rf"^{TOP_NAME} {TOP_NAME}\((.*?)^\);", top.read_text(), re.M | re.S)
+    connected = set(re.findall(r"\.(\w+) *\(\w", instance))
+    assert connected == {
+        port["name"] for port in list_ports(SMALL) if not port["name"].startswith("observe_")
+    }
+    assert f"module {TOP_NAME}(" in core.read_text()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("bus_standard", "bus_bits"), [("wishbone", 32), ("wishbone", 64)])
 def test_a_soc_computes_what_the_program_does(tmp_path, bus_standard, bus_bits):
     config = replace(SMALL, bus_bits=bus_bits)
     program = compile_graph(GRAPHS["odd"](), config, network="odd")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import tomllib
 from dataclasses import asdict, dataclass, fields
 from functools import cached_property
 from pathlib import Path
@@ -140,6 +139,9 @@ class AcceleratorConfig:
         ValueError
             The file is not TOML, or has an unknown key or a value outside its domain.
         """
+        # New in Python 3.11; PYNQ's images have 3.10, and the driver reads no such files.
+        import tomllib
+
         path = Path(path)
         if not path.is_file():
             raise FileNotFoundError(f"no such configuration file: {path}")

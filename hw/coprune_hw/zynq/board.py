@@ -17,6 +17,8 @@ class ZynqBoard:
         Vivado's name of the device.
     board_part : str
         Vivado's name of the board, without its version; its files hold the settings of DDR and MIO.
+    multipliers : int
+        DSP48E1 of the device.
     memory_bytes : int
         Of the DDR memory, which begins at address 0.
     """
@@ -24,6 +26,7 @@ class ZynqBoard:
     name: str
     part: str
     board_part: str
+    multipliers: int
     memory_bytes: int
 
 
@@ -34,12 +37,14 @@ BOARDS = {
             name="pynq-z2",
             part="xc7z020clg400-1",
             board_part="tul.com.tw:pynq-z2:part0",
+            multipliers=220,
             memory_bytes=512 << 20,
         ),
         ZynqBoard(
             name="arty-z7-20",
             part="xc7z020clg400-1",
             board_part="digilentinc.com:arty-z7-20:part0",
+            multipliers=220,
             memory_bytes=512 << 20,
         ),
     )

@@ -8,7 +8,7 @@ recorded synthesis runs; `benchmarks/synthesize_ecp5.py` makes the record.
 from .devices import DEVICES, Device
 from .logic import LogicModel, leave_one_out
 from .memories import MemoryShape, list_memories, map_memory
-from .model import Resources, estimate_resources
+from .model import Resources, count_multipliers, estimate_resources
 from .runs import SynthesisRun, read_runs
 
 __all__ = [
@@ -18,6 +18,7 @@ __all__ = [
     "MemoryShape",
     "Resources",
     "SynthesisRun",
+    "count_multipliers",
     "estimate_resources",
     "leave_one_out",
     "list_memories",

@@ -92,11 +92,15 @@ def estimate_resources(config: AcceleratorConfig, *, logic: LogicModel | None = 
         lut4=cells["LUT4"],
         carry_cells=cells["CCU2C"],
         flip_flops=cells["TRELLIS_FF"],
-        # One for every PE, one for the requantization of every lane.
-        multipliers=config.multipliers + config.lanes + PLACE_MULTIPLIERS,
+        multipliers=count_multipliers(config),
         block_rams=sum(block_rams for block_rams, _ in mapped),
         lut_rams=sum(lut_rams for _, lut_rams in mapped) - unread,
     )
+
+
+def count_multipliers(config: AcceleratorConfig) -> int:
+    """Multipliers of 18 x 18 bits: one for every PE, and one for every lane's requantization."""
+    return config.multipliers + config.lanes + PLACE_MULTIPLIERS
 
 
 @cache

@@ -16,7 +16,7 @@ from coprune.cli.programs import load_program
 from coprune_hw.contract import AcceleratorConfig
 
 ZYNQ_PRESET = "16x8"
-ZYNQ_MHZ = 100
+ZYNQ_MHZ = 50
 SERIAL_TIMEOUT_SECONDS = 0.1
 
 Board = Annotated[str, typer.Option("--board", metavar="NAME", help="See `coprune boards`.")]
@@ -129,20 +129,24 @@ def _write_zynq_project(
     from coprune_hw import zynq
 
     accelerator = AcceleratorConfig.find(config or ZYNQ_PRESET)
-    script = write_project(zynq.BOARDS[board], accelerator, output, mhz=round(mhz or ZYNQ_MHZ))
-    tables.show(f"{script}: make the bitstream with vivado -mode batch -source {script.name}")
-    tables.write_json(json, {"board": board, "script": str(script)})
+    mhz = round(mhz or ZYNQ_MHZ)
+    script = write_project(zynq.BOARDS[board], accelerator, output, mhz=mhz)
+    tables.show(f"{script}: {accelerator.name} at {mhz} MHz for {board}; to build it:")
+    tables.show(f"vivado -mode batch -source {script}")
+    tables.write_json(json, {"board": board, "mhz": mhz, "script": str(script)})
 
 
 @app.command()
 def program(
     board: Board,
     bitstream: Annotated[Path, typer.Argument(metavar="FILE", help="top.bit of a build.")],
+    json: JsonPath = None,
 ) -> None:
     """Load a bitstream into a board with openFPGALoader."""
     from coprune.board_build import find_board, load_bitstream
 
     load_bitstream(find_board(board), bitstream)
+    tables.write_json(json, {"board": board, "bitstream": str(bitstream)})
 
 
 @app.command("run")

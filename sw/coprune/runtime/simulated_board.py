@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import random
-from typing import Self
+from typing import TYPE_CHECKING
 
 from coprune.runtime.link_bus import LinkBus
 from coprune_hw.contract import AcceleratorConfig
 from coprune_hw.link.uart import FRAME_BITS
-from coprune_sim.cosim.board import BOARD, build_board
-from coprune_sim.cosim.process import SimulationProcess
+
+# A board runs the driver without Verilator and cocotb.
+if TYPE_CHECKING:
+    from typing import Self
 
 TIMEOUT_BYTES = 128
 """As long as so many bytes take, a port waits for one: longer than the words of a frame need to be
@@ -53,6 +55,9 @@ class SimulatedBoard:
         errors: float = 0.0,
         seed: int = 0,
     ) -> None:
+        from coprune_sim.cosim.board import BOARD, build_board
+        from coprune_sim.cosim.process import SimulationProcess
+
         model = build_board(config, memory_bytes=memory_bytes, bit_cycles=bit_cycles)
         self.errors = errors
         self.sent_bytes, self.received_bytes = 0, 0

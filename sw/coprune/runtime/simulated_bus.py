@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Self
+from typing import TYPE_CHECKING
 
 from coprune_hw.contract import AcceleratorConfig
-from coprune_sim.cosim import runner
-from coprune_sim.cosim.host import PROGRAM_ADDRESS
-from coprune_sim.cosim.process import SimulationProcess
-from coprune_sim.cosim.result import PROTOCOL_VIOLATIONS
-from coprune_sim.cosim.toolchain import DRIVER
+
+# A board runs the driver without Verilator and cocotb.
+if TYPE_CHECKING:
+    from typing import Self
 
 WAIT_CYCLES = 1_000_000
 """That the simulated machine computes in one `SimulatedBus.wait` at most."""
@@ -35,6 +34,11 @@ class SimulatedBus:
     def __init__(
         self, config: AcceleratorConfig, *, memory_bytes: int = 1 << 22, latency: int = 20
     ) -> None:
+        from coprune_sim.cosim import runner
+        from coprune_sim.cosim.host import PROGRAM_ADDRESS
+        from coprune_sim.cosim.process import SimulationProcess
+        from coprune_sim.cosim.toolchain import DRIVER
+
         self.memory_address = PROGRAM_ADDRESS
         whole = runner.memory_size(bytes(memory_bytes))
         self.memory_bytes = whole - PROGRAM_ADDRESS
@@ -81,6 +85,8 @@ class SimulatedBus:
         RuntimeError
             It broke a rule of AXI.
         """
+        from coprune_sim.cosim.result import PROTOCOL_VIOLATIONS
+
         violation = int(self._process.ask("run").split()[1])
         if violation:
             raise RuntimeError(f"AXI: {PROTOCOL_VIOLATIONS[violation]}")

@@ -38,11 +38,26 @@ def test_a_lane_group_is_at_most_all_lanes():
         AcceleratorConfig(lanes=8, lane_group=16)
 
 
-@pytest.mark.parametrize("name", AcceleratorConfig.preset_names())
-def test_a_preset_has_the_geometry_of_its_name(name):
+PRESETS = {
+    "16x16": "16x16",
+    "16x8": "16x8",
+    "8x16": "8x16",
+    "8x8": "8x8",
+    "ecp5-25f": "8x2",
+    "ecp5-45f": "8x4",
+    "ecp5-85f": "8x16",
+}
+
+
+@pytest.mark.parametrize(("name", "geometry"), PRESETS.items())
+def test_presets_have_the_geometry_that_they_are_known_by(name, geometry):
     config = AcceleratorConfig.preset(name)
-    assert config.name == name
+    assert config.name == geometry
     assert config.multipliers == config.lanes * config.columns
+
+
+def test_every_preset_is_known():
+    assert AcceleratorConfig.preset_names() == sorted(PRESETS)
 
 
 def test_refuses_an_unknown_preset():

@@ -223,6 +223,7 @@ def test_starts_runs_and_is_done():
 
     assert run_controller(bench) == [
         (State.IDLE, 1, 0, 0),
+        (State.RUNNING, 1, 0, 0),
         (State.RUNNING, 1, 1, 0),
         (State.RUNNING, 0, 0, 1),
         (State.RUNNING, 0, 0, 0),
@@ -264,8 +265,9 @@ def test_a_reset_stops_a_running_program():
         await pulse(ctx, dut.reset)
         await ctx.tick().repeat(3)
 
-    assert run_controller(bench)[-3:] == [
+    assert run_controller(bench)[-4:] == [
         (State.RUNNING, 0, 0, 0),
+        (State.RUNNING, 1, 0, 0),
         (State.RUNNING, 1, 1, 0),
         (State.IDLE, 1, 0, 0),
     ]

@@ -89,8 +89,8 @@ def registers_page() -> str:
         _table(
             ("address", "register", "access", "meaning"),
             [
-                (f"`0x{address_of(name):02x}`", f"`{name}`", *describe_register(name))
-                for name, _ in registers
+                (f"`0x{address_of(name):02x}`", f"`{name}`", *describe_register(name, shape))
+                for name, shape in registers
             ],
         ),
         "## Fields",
@@ -120,9 +120,8 @@ def registers_page() -> str:
     return _page(parts)
 
 
-def describe_register(name: str) -> tuple[str, str]:
+def describe_register(name: str, shape: type[data.Struct]) -> tuple[str, str]:
     """Access (``"R"``, ``"W"`` or ``"R/W"``) and meaning of a register."""
-    shape = REGISTERS[name].shape
     return _access(shape), _meaning(name, shape)
 
 

@@ -150,7 +150,7 @@ def _add_memory_map(component):
     _numbers(block, range=REGION_BYTES, width=32)
     _texts(block, usage="register")
     for name, field in REGISTERS:
-        access, meaning = describe_register(name)
+        access, meaning = describe_register(name, field.shape)
         register = _add(block, "register")
         _texts(register, name=name, description=meaning, addressOffset=f"{address_of(name):#04x}")
         _texts(register, size=32, access=_ACCESS[access])

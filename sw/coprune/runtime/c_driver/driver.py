@@ -88,8 +88,8 @@ def _contract() -> dict[str, object]:
 
 
 def _addresses() -> Iterator[str]:
-    for name, _ in registers.REGISTERS:
-        _, meaning = describe_register(name)
+    for name, field in registers.REGISTERS:
+        _, meaning = describe_register(name, field.shape)
         yield commented(f"#define {_register(name)} 0x{address_of(name):02x}u", meaning)
 
 

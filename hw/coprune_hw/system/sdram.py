@@ -74,8 +74,8 @@ class SdramController(wiring.Component):
 
     Notes
     -----
-    A beat takes as many cycles as it has words of the chip. See docs/sdram.md for what refreshes,
-    turns of the data pins and opening rows cost, and for the latency.
+    A beat takes as many cycles as it has words of the chip. Refreshes, turns of the data pins and
+    opening rows come on top.
     """
 
     def __init__(

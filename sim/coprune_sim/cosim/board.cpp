@@ -8,8 +8,8 @@
 //                                      for so many cycles; prints them, hexadecimal
 //   forget                             drop what has come
 //   load|dump <index> <address> <bytes>
-//                                      put load_<index>.bin into the memory, or write dump_<index>.bin,
-//                                      without simulated time
+//                                      put load_<index>.bin into the memory, or write
+//                                      dump_<index>.bin, without simulated time
 //   cycles                             prints the cycles since `begin`
 //   echo                               prints an empty line: all before it is done
 
@@ -20,10 +20,8 @@
 #include <deque>
 #include <fstream>
 #include <iostream>
-#include <iterator>
 #include <sstream>
 #include <string>
-#include <vector>
 
 #include "Vtop.h"
 #include "verilated.h"

@@ -35,11 +35,6 @@ class SimulatedBoard:
     seed
         Of the errors.
 
-    Attributes
-    ----------
-    sent_bytes, received_bytes : int
-        That were on the line, each way.
-
     Raises
     ------
     RuntimeError
@@ -60,7 +55,6 @@ class SimulatedBoard:
 
         model = build_board(config, memory_bytes=memory_bytes, bit_cycles=bit_cycles)
         self.errors = errors
-        self.sent_bytes, self.received_bytes = 0, 0
         self._random = random.Random(seed)
         self._received = b""
         self._timeout_cycles = TIMEOUT_BYTES * FRAME_BITS * bit_cycles
@@ -85,7 +79,6 @@ class SimulatedBoard:
     def write(self, content: bytes) -> None:
         """Put bytes on the line."""
         content = self._damage(content)
-        self.sent_bytes += len(content)
         if content:
             self._process.send(f"send {content.hex()}")
 
@@ -95,7 +88,6 @@ class SimulatedBoard:
             missing = size - len(self._received)
             command = f"receive {missing} {self._timeout_cycles}"
             content = bytes.fromhex(self._process.ask(command))
-            self.received_bytes += len(content)
             self._received += self._damage(content)
             if len(content) < missing:
                 break
@@ -126,10 +118,7 @@ class SimulatedBoard:
 
 
 class PreloadedBus(LinkBus):
-    """A link to a simulated board whose memory is read and written without it, in no time.
-
-    Parameters are those of `LinkBus`, with a `SimulatedBoard` as the port.
-    """
+    """A link to a simulated board, but its memory is read and written without it, in no time."""
 
     def __init__(self, board: SimulatedBoard) -> None:
         super().__init__(board, poll_seconds=0)

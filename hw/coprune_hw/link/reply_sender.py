@@ -48,6 +48,8 @@ class ReplySender(wiring.Component):
         m = Module()
         m.submodules.crc = crc = CRC32_ISO_HDLC(data_width=8).create()
         number = Signal(range(MAX_WORDS * WORD_BYTES))
+        # Memories are slow to answer, and from a byte to the checksum it is far.
+        word = Signal.like(self.word, reset_less=True)
         accepted = self.o.valid & self.o.ready
         m.d.comb += crc.data.eq(self.o.payload)
         with m.FSM():
@@ -76,10 +78,13 @@ class ReplySender(wiring.Component):
                         with m.If(self.header.words == 0):
                             m.next = "checksum"
             with m.State("fetch"):
+                m.next = "hold"
+            with m.State("hold"):
+                m.d.sync += word.eq(self.word)
                 m.next = "words"
             with m.State("words"):
                 m.d.comb += [
-                    self.o.payload.eq(self.word.word_select(number[:2], 8)),
+                    self.o.payload.eq(word.word_select(number[:2], 8)),
                     self.o.valid.eq(1),
                     crc.valid.eq(accepted),
                 ]

@@ -75,7 +75,7 @@ class SdramController(wiring.Component):
     Notes
     -----
     A beat takes as many cycles as it has words of the chip. Refreshes, turns of the data pins and
-    opening rows come on top.
+    opening rows come on top: docs/sdram.md has figures.
     """
 
     def __init__(

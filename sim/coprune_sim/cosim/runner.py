@@ -59,6 +59,7 @@ def build_accelerator(
     config: AcceleratorConfig,
     *,
     verilog: str | None = None,
+    memory_verilog: str | None = None,
     memory_bytes: int = SMALLEST_MEMORY_BYTES,
     trace: Trace | None = None,
     build_folder: Path | None = None,
@@ -70,6 +71,8 @@ def build_accelerator(
     config : AcceleratorConfig
     verilog : str, optional
         A module `coprune_accelerator` instead of the gateware.
+    memory_verilog : str, optional
+        A module `memory` instead of that in memory.v, such as `sdram.sdram_verilog` makes.
     memory_bytes : int
         Of the simulated memory.
     trace : Trace, optional
@@ -88,8 +91,13 @@ def build_accelerator(
         verilog = accelerator_verilog(config)
     if trace is not None:
         verilog = mark_traced(verilog, unit=trace.unit)
+    sources = ["bench.vlt", "bench.v"]
+    if memory_verilog is None:
+        sources.append("memory.v")
+    else:
+        verilog = f"{memory_verilog}\n{verilog}"
     return build_model(
-        [SOURCES / name for name in ("bench.vlt", "memory.v", "bench.v")],
+        [SOURCES / name for name in sources],
         top="bench",
         verilog=verilog,
         parameters={
@@ -116,6 +124,7 @@ def run(
     build_folder: Path | None = None,
     image_override: bytes | None = None,
     verilog: str | None = None,
+    memory_verilog: str | None = None,
 ) -> CosimRun:
     """Run images through the RTL.
 
@@ -141,6 +150,8 @@ def run(
         What to run in place of `program.image`.
     verilog : str, optional
         A module `coprune_accelerator` to simulate instead of the gateware.
+    memory_verilog : str, optional
+        A module `memory` instead of the fast memory model, such as `sdram.sdram_verilog` makes.
 
     Raises
     ------
@@ -162,6 +173,7 @@ def run(
     model = build_accelerator(
         program.config,
         verilog=verilog,
+        memory_verilog=memory_verilog,
         memory_bytes=memory_bytes,
         trace=trace,
         build_folder=build_folder,

@@ -13,7 +13,7 @@ from coprune_hw.system.sdram_timing import SdramChip
 from .toolchain import SOURCES, Model, build_model
 
 SDRAM_MODEL = SOURCES / "sdram_model.v"
-"""The chip, which the text of `sdram_verilog` needs beside it."""
+"""The chip."""
 
 _MEMORY = SOURCES / "sdram_memory.v"
 
@@ -31,7 +31,7 @@ def build_sdram(config: AcceleratorConfig, chip: SdramChip, clock_hz: float, **o
     ports = re.findall(r"(\w+)[,\n]", _MEMORY.read_text(encoding="utf-8").partition(");\n")[0])
     public = "".join(f'public_flat_rw -module "memory" -var "{port}"\n' for port in ports)
     return build_model(
-        [SDRAM_MODEL],
+        [],
         top="memory",
         verilog=f"`verilator_config\n{public}`verilog\n"
         + sdram_verilog(config, chip, clock_hz, **options),
@@ -75,8 +75,10 @@ def sdram_verilog(
         f"`define SDRAM_DATA_BITS {chip.data_bits}\n"
         f"`define SDRAM_ADDRESS_BITS {chip.address_bits}\n"
     )
-    memory = _MEMORY.read_text(encoding="utf-8")
-    return "\n".join([defines, memory, _chip_verilog(chip, clock_hz, capture_delay), converted])
+    memory, model = (path.read_text(encoding="utf-8") for path in (_MEMORY, SDRAM_MODEL))
+    return "\n".join(
+        [defines, memory, model, _chip_verilog(chip, clock_hz, capture_delay), converted]
+    )
 
 
 def _chip_verilog(chip: SdramChip, clock_hz: float, delay: int) -> str:
@@ -121,6 +123,6 @@ module sdram_chip(
 );
   wire [{top}:0] delay_0;
 {delayed}  assign dq_i = delay_{delay};
-  sdram_model #({values}) model({pins}, .dq_i(delay_0));
+  sdram_model #({values}) model({pins}, .dq_i(delay_0), .forget(1'b0));
 endmodule
 """

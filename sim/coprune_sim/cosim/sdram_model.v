@@ -5,8 +5,8 @@
 // edges that have passed: nothing here is shared with the controller. A plusarg +sdram_<name>_ps
 // (rcd, rp, ras, rc, rrd, rfc, wr, refresh, power_up) replaces one of them.
 //
-// Each rule has a bit in `broken`, see the parameters below, which stays; the first few violations
-// are displayed, and end the simulation unless +sdram_tolerant is given.
+// Each rule has a bit in `broken`, see the parameters below. The first few violations are displayed;
+// one ends the simulation unless +sdram_tolerant is given.
 
 module sdram_model #(
     parameter DATA_BITS = 16,
@@ -39,6 +39,9 @@ module sdram_model #(
     input [DATA_BITS-1:0] dq_o,
     input dq_oe,
     output reg [DATA_BITS-1:0] dq_i,
+
+    // The rules that were broken since `forget` was high.
+    input forget,
     output reg [31:0] broken
 );
     localparam BANKS = 1 << BANK_BITS;
@@ -182,6 +185,7 @@ module sdram_model #(
 
     always @(posedge clk) begin
         now = now + 1;
+        if (forget) broken = 0;
         if (dq_oe && drives) violate(CONTENTION, "both sides drive the data pins");
         else if (dq_oe && drove) violate(CONTENTION, "data pins driven while the chip lets go");
         if (!clock_enable) violate(CLOCK_ENABLE, "clock enable is low");

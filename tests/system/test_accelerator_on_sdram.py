@@ -32,6 +32,4 @@ def test_computes_what_the_reference_does(chip):
         assert_rtl_equal(case, image)
         (ideal,) = runner.run(case.machine, [case.pixels], latency=20).images
         cycles, ideal_cycles = (result.counters["cycles"] for result in (image, ideal))
-        print(
-            f"{network}, {chip.data_bits} bits: {cycles} cycles, {ideal_cycles} with the ideal memory"
-        )
+        print(f"{network}, {chip.data_bits} bits: {cycles} cycles, ideal memory {ideal_cycles}")

@@ -1,7 +1,8 @@
 """The adder of an accumulator that can start anew."""
 
 from amaranth.hdl import *
-from amaranth.vendor import LatticePlatform
+
+from .family import is_ecp5
 
 CCU2C_INIT = 0xC60C
 """With D high: A xor B, or B where C is high. The carry without propagation: B."""
@@ -14,7 +15,7 @@ def accumulate(m: Module, accumulator: Signal, product: Signal, *, alone, platfo
     a lookup table less per bit.
     """
     width = len(accumulator)
-    if not (isinstance(platform, LatticePlatform) and platform.family == "ecp5"):
+    if not is_ecp5(platform):
         return (Mux(alone, 0, accumulator) + product)[:width]
     # [width + 1], so that pairs of bits are whole.
     augend, addend = Cat(accumulator, 0), Cat(product, product[-1].replicate(width))

@@ -1,7 +1,8 @@
 """Registers of the same value, one for each place that needs it."""
 
 from amaranth.hdl import *
-from amaranth.vendor import LatticePlatform
+
+from .family import is_ecp5
 
 
 def fan_out(m: Module, value, copies: int, *, name: str, platform) -> list[Signal]:
@@ -12,7 +13,7 @@ def fan_out(m: Module, value, copies: int, *, name: str, platform) -> list[Signa
     register.
     """
     source = Value.cast(value)
-    if not (isinstance(platform, LatticePlatform) and platform.family == "ecp5"):
+    if not is_ecp5(platform):
         register = Signal(source.shape(), name=name, reset_less=True)
         m.d.sync += register.eq(source)
         return [register] * copies

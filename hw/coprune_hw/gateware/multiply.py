@@ -1,7 +1,8 @@
 """The registered product of a processing element."""
 
 from amaranth.hdl import *
-from amaranth.vendor import LatticePlatform
+
+from .family import is_ecp5
 
 OPERAND_BITS = 18
 """Of an ECP5's multiplier."""
@@ -15,7 +16,7 @@ def multiply(m: Module, weight: Value, channel: Value, *, name: str, platform) -
     """
     bits = len(weight) + len(channel)
     product = Signal(signed(bits), name=f"product_{name}", reset_less=True)
-    if not (isinstance(platform, LatticePlatform) and platform.family == "ecp5"):
+    if not is_ecp5(platform):
         m.d.sync += product.eq(weight * channel)
         return product
     unused = 2 * OPERAND_BITS - bits

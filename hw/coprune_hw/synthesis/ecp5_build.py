@@ -53,7 +53,7 @@ class BuildReport:
 
 FEW_MULTIPLIERS = ("LFE5U-12F", "LFE5U-25F")
 
-ROUTING = ("--router", "router2", "--placer-heap-beta", "0.5", "--timing-allow-fail")
+ROUTING = ("--router", "router2", "--placer-heap-beta", "0.5", "--timing-allow-fail", "--tmg-ripup")
 """Cells spread out: packed closely, the array's wires find no way."""
 
 

@@ -27,6 +27,10 @@ class ToolError(RuntimeError):
     """A tool is missing, failed, or took too long."""
 
 
+class ToolTimeout(ToolError):
+    """A tool did not end in time."""
+
+
 def find_tool(name: str) -> str:
     """The executable of a tool.
 
@@ -75,7 +79,7 @@ def run_tool(
                 timeout=timeout_seconds,
             )
         except subprocess.TimeoutExpired:
-            raise ToolError(
+            raise ToolTimeout(
                 f"{name} did not end in {timeout_seconds / 60:g} min{_end_of(log)}"
             ) from None
     if finished.returncode:

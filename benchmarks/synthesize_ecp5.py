@@ -19,7 +19,7 @@ from coprune import atomic_file
 from coprune_hw.contract import CONTRACT_VERSION, AcceleratorConfig
 from coprune_hw.synthesis.ecp5 import Ecp5, yosys_script
 from coprune_hw.synthesis.ecp5_build import ROUTING
-from coprune_hw.synthesis.tools import ToolTimeout, run_tool
+from coprune_hw.synthesis.tools import ToolTimeoutError, run_tool
 
 CELLS = ("LUT4", "CCU2C", "MULT18X18D", "DP16KD", "TRELLIS_FF", "TRELLIS_DPR16X4")
 
@@ -96,7 +96,7 @@ def route(netlist: Path, *, minutes: float, placer: str) -> None:
     try:
         run_tool("nextpnr-ecp5", options, folder=Path.cwd(), log=log, timeout_seconds=60 * minutes)
         state = "routed"
-    except ToolTimeout:
+    except ToolTimeoutError:
         state = f"not routed after {minutes:.0f} min"
     text = log.read_text(errors="replace")
     clocks = re.findall(r"Max frequency for clock.*?: ([\d.]+) MHz", text)

@@ -27,7 +27,7 @@ class ToolError(RuntimeError):
     """A tool is missing, failed, or took too long."""
 
 
-class ToolTimeout(ToolError):
+class ToolTimeoutError(ToolError):
     """A tool did not end in time."""
 
 
@@ -79,7 +79,7 @@ def run_tool(
                 timeout=timeout_seconds,
             )
         except subprocess.TimeoutExpired:
-            raise ToolTimeout(
+            raise ToolTimeoutError(
                 f"{name} did not end in {timeout_seconds / 60:g} min{_end_of(log)}"
             ) from None
     if finished.returncode:

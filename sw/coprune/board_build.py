@@ -12,6 +12,7 @@ from coprune_hw import zynq
 from coprune_hw.boards import BOARDS, Ecp5Board, Ecp5Top
 from coprune_hw.contract import AcceleratorConfig
 from coprune_hw.synthesis import ecp5_build
+from coprune_hw.synthesis.ecp5_floorplan import place_multipliers
 from coprune_hw.synthesis.tools import run_tool
 
 
@@ -78,13 +79,15 @@ def build_bitstream(
         memory=memory,
         on_chip_bytes=memory_bytes or board.on_chip_bytes,
     )
+    platform = board.platform()
     with tempfile.TemporaryDirectory(dir=folder, prefix=".build-") as temporary:
         report = ecp5_build.build(
             top,
-            board.platform(),
+            platform,
             Path(temporary),
             clock_mhz=top.clock_hz / 1e6,
             seed=seed,
+            places=place_multipliers(config, platform.device),
             begin_step=begin_step,
         )
         for path in Path(temporary).iterdir():

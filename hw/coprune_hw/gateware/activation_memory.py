@@ -35,6 +35,8 @@ class ActivationMemory(wiring.Component):
         With `words_valid`: a column inside the image has an address beyond the banks.
     drain_write : In
         A write that always succeeds.
+    drain_out_of_range : In
+        Drop it: known too late for `load_write` to go ahead in its place.
     load_write : In
         Stream of writes.
     store_read : In
@@ -61,6 +63,7 @@ class ActivationMemory(wiring.Component):
                 "words_valid": Out(1),
                 "out_of_range": Out(1),
                 "drain_write": In(stream.Signature(pixel_write_layout(config), always_ready=True)),
+                "drain_out_of_range": In(1),
                 "load_write": In(pixel_write_signature(config)),
                 "store_read": In(pixel_read_signature(config)),
             }
@@ -138,8 +141,11 @@ class ActivationMemory(wiring.Component):
         same_bank = drain.payload.bank == load.payload.bank
         m.d.comb += load.ready.eq(~(drain.valid & same_bank))
         writes = []
-        for name, source in (("drain", drain), ("load", load)):
-            valid = delay(m, source.valid & source.ready, 1, name=f"{name}_write_valid", init=0)
+        for name, source, is_written in (
+            ("drain", drain, drain.valid & ~self.drain_out_of_range),
+            ("load", load, load.valid & load.ready),
+        ):
+            valid = delay(m, is_written, 1, name=f"{name}_write_valid", init=0)
             writes.append((valid, delay(m, source.payload, 1, name=f"{name}_write")))
         return writes
 

@@ -65,6 +65,8 @@ class Chunker(wiring.Component):
         held = Signal(data.ArrayLayout(8, held_bytes), reset_less=True)
         rest = Signal(range(held_bytes + 1), reset_less=True)
         has_chunk = Signal()
+        # Another beat fits once the chunk is taken: ``rest < size``.
+        has_room = Signal()
         active = Signal()
         size = Signal(range(size_max + 1), reset_less=True)
         chunks_left = Signal(CHUNK_COUNT_BITS, reset_less=True)
@@ -78,7 +80,7 @@ class Chunker(wiring.Component):
             self.chunks.payload.last.eq(is_last),
             taken.eq(has_chunk & self.chunks.ready),
             self.beats.ready.eq(
-                Mux(has_chunk, self.chunks.ready & (rest < size) & ~is_last, active)
+                Mux(has_chunk, self.chunks.ready & has_room & ~is_last, active)
             ),
             accepted.eq(self.beats.valid & self.beats.ready),
         ]
@@ -97,12 +99,14 @@ class Chunker(wiring.Component):
                         with m.Case(candidate):
                             m.d.sync += held[i].eq(held[i + candidate])
 
-        level = Signal(range(held_bytes + 1))
-        m.d.comb += level.eq(rest + Mux(accepted, bus_bytes, 0))
+        # What becomes of `rest`, without a beat and with one: `accepted` comes last, and chooses.
+        outcomes = []
+        for level in (rest, rest + bus_bytes):
+            becomes_chunk = level >= size
+            left = Mux(becomes_chunk, level - size, level)[: len(rest)]
+            outcomes.append(Cat(becomes_chunk, level < size << 1, left))
         with m.If(taken | accepted):
-            m.d.sync += [has_chunk.eq(level >= size), rest.eq(level)]
-            with m.If(level >= size):
-                m.d.sync += rest.eq(level - size)
+            m.d.sync += Cat(has_chunk, has_room, rest).eq(Mux(accepted, outcomes[1], outcomes[0]))
         with m.If(taken):
             m.d.sync += [chunks_left.eq(chunks_left - 1), is_last.eq(chunks_left == 2)]
             with m.If(is_last):

@@ -56,7 +56,7 @@ class Drain(wiring.Component):
     table_write : In
         Bytes of the tables from LOAD.
     write : Out(stream)
-        To the activation memory, which always accepts.
+        To the activation memory, which always accepts, and drops it with `out_of_range`.
     tile_written : Out
         With the last word of a tile.
     completed : Out
@@ -64,7 +64,7 @@ class Drain(wiring.Component):
     completion : Out(stream of Prefix)
         The job's, after the last word.
     out_of_range : Out
-        A word's address is beyond the banks.
+        The address on `write` is beyond the banks.
 
     Notes
     -----
@@ -148,8 +148,8 @@ class Drain(wiring.Component):
             prefixes.w_data.eq(self.job.payload.prefix),
             prefixes.w_en.eq(self.job.valid),
             self.job.ready.eq(jobs.w_rdy),
-            tiles.w_data.eq(self.tile.payload),
-            tiles.w_en.eq(self.tile.valid),
+            tiles.w_data.eq(delay(m, self.tile.payload, 1, name="tile_payload").as_value()),
+            tiles.w_en.eq(delay(m, self.tile.valid, 1, name="tile_valid", init=0)),
         ]
         # In the cycle before a job's first `begin`: its first sums meet what is adopted now.
         adopt = self.tile.valid & self.tile.payload.first
@@ -164,7 +164,7 @@ class Drain(wiring.Component):
         self._complete(m, prefixes)
         in_range = located.payload.address < config.activation_depth
         m.d.comb += [
-            self.write.valid.eq(located.valid & in_range),
+            self.write.valid.eq(located.valid),
             self.write.payload.bank.eq(located.payload.bank),
             self.write.payload.address.eq(located.payload.address),
             self.write.payload.word.eq(word),

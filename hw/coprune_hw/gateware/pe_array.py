@@ -134,7 +134,6 @@ class PEArray(wiring.Component):
             lane = group * self._config.lane_group + offset
             field = self.fields[group][offset]
             weight, indices = self._decode(m, platform, field, flags.diagonal, lane=lane)
-            weight = delay(m, weight, 1, name=f"weight_{lane}_selected")
             self._add_lane(m, platform, lane, columns, weight, indices, selected)
         return drain
 
@@ -162,13 +161,14 @@ class PEArray(wiring.Component):
             largest = Signal(signed(8), name=f"largest_{place}", reset_less=True)
             counts = Signal(name=f"counts_{place}")
             accumulator = Signal(accumulator_shape, name=f"accumulator_{place}", reset_less=True)
-            m.d.sync += channel.eq(word.word_select(indices[column], 8))
+            channel_soon = word.word_select(indices[column], 8)
+            m.d.sync += channel.eq(channel_soon)
             # The product of a maximum stays until a larger channel comes.
             is_larger = selected.first | ~selected.maximum | (channel > largest)
             m.d.sync += counts.eq(selected.valid & is_larger)
             with m.If(selected.valid & is_larger):
                 m.d.sync += largest.eq(channel)
-            product = multiply(m, weight, channel, name=place, platform=platform)
+            product = multiply(m, weight, channel_soon, name=place, platform=platform)
             total = accumulate(m, accumulator, product, alone=alone, platform=platform)
             with m.If(counts):
                 m.d.sync += accumulator.eq(total)

@@ -139,14 +139,20 @@ class Sequencer(wiring.Component):
         m.d.sync += unwritten_tiles.eq(unwritten_tiles + self.drain_tile.valid - self.tile_written)
         # Those of them that belong to earlier instructions.
         earlier_tiles = Signal.like(unwritten_tiles)
+        earlier_soon = Signal.like(unwritten_tiles)
+        m.d.comb += earlier_soon.eq(earlier_tiles)
         with m.If(self.job.valid):
-            m.d.sync += earlier_tiles.eq(unwritten_tiles - self.tile_written)
+            m.d.comb += earlier_soon.eq(unwritten_tiles - self.tile_written)
         with m.Elif(self.tile_written & earlier_tiles.any()):
-            m.d.sync += earlier_tiles.eq(earlier_tiles - 1)
+            m.d.comb += earlier_soon.eq(earlier_tiles - 1)
+        is_settled = Signal()
+        m.d.sync += [
+            earlier_tiles.eq(earlier_soon),
+            is_settled.eq(~(execute.barrier.any() & earlier_soon.any())),
+        ]
         invalid = Signal()
         m.d.sync += invalid.eq(self._is_invalid(execute))
 
-        is_settled = ~(execute.barrier.any() & earlier_tiles.any())
         allowed = self._allow_slot(m, execute, is_settled)
         advance = self._walk(m, execute)
 
@@ -210,15 +216,19 @@ class Sequencer(wiring.Component):
         """A tile's last slot waits until the tile before has left the array, a word a cycle."""
         columns = self._config.columns
         drain_timer = Signal(range(RAW_WORDS * columns))
+        is_draining = Signal()
         with m.If(self.drain_tile.valid):
-            m.d.sync += drain_timer.eq(Mux(execute.raw, RAW_WORDS * columns, columns) - 1)
-        with m.Elif(drain_timer.any()):
-            m.d.sync += drain_timer.eq(drain_timer - 1)
+            m.d.sync += [
+                drain_timer.eq(Mux(execute.raw, RAW_WORDS * columns, columns) - 1),
+                is_draining.eq(1),
+            ]
+        with m.Elif(is_draining):
+            m.d.sync += [drain_timer.eq(drain_timer - 1), is_draining.eq(drain_timer != 1)]
         first_tile = self.drain_tile.payload.first
         were_ready = Signal()
         are_ready = were_ready | self.parameters_ready
         m.d.sync += were_ready.eq(are_ready & ~(self.drain_tile.valid & first_tile))
-        return ~self.last | (~drain_timer.any() & (~first_tile | (are_ready & is_settled)))
+        return ~self.last | (~is_draining & (~first_tile | (are_ready & is_settled)))
 
     def _walk(self, m, execute):
         """Counters of slots and tiles. Returns the signal that moves them on by a slot."""

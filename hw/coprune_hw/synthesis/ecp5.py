@@ -1,5 +1,6 @@
 """Synthesis of the gateware for a Lattice ECP5, with Yosys."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from amaranth.vendor import LatticePlatform
@@ -39,13 +40,20 @@ def yosys_preparation(top: str, *, saves_multipliers: bool = False) -> str:
 hierarchy -top {top}
 proc
 flatten
-rename -hide w:*
 {SMALL_MULTIPLIERS if saves_multipliers else ""}
 synth_ecp5 -top {top} -run begin:map_luts
 muxcover -mux16 -mux8 -mux4 -nodecode
 techmap -map {MULTIPLEXERS}
 clean
 """
+
+
+def yosys_places(places: Mapping[str, str]) -> str:
+    """Commands for Yosys after synthesis that fix cells, by the end of their name, to BELs."""
+    return "".join(
+        f'select -assert-count 1 c:*.{name}\nsetattr -set BEL "{bel}" c:*.{name}\n'
+        for name, bel in places.items()
+    )
 
 
 def yosys_script(verilog: str | Path, *, top: str, netlist: str | Path) -> str:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 from amaranth.hdl import Elaboratable
 from amaranth.vendor import LatticePlatform
 
-from .ecp5 import yosys_preparation
+from .ecp5 import yosys_places, yosys_preparation
 from .tools import run_tool
 
 TOP = "top"
@@ -64,6 +65,7 @@ def build(
     *,
     clock_mhz: float,
     seed: int = 1,
+    places: Mapping[str, str] = MappingProxyType({}),
     route: bool = True,
     begin_step: Callable[[str], None] = lambda step: None,
 ) -> BuildReport | None:
@@ -80,6 +82,8 @@ def build(
         That place and route aims at where no constraint says another.
     seed : int
         Of the placement.
+    places : mapping of str to str
+        BELs of cells, by the end of the cell's name.
     route : bool
         Go on after synthesis.
     begin_step : callable
@@ -102,6 +106,7 @@ def build(
             TOP, saves_multipliers=platform.device in FEW_MULTIPLIERS
         ),
         synth_opts="-run map_luts:json",
+        script_after_synth=yosys_places(places),
     )
     plan.extract(folder)
     begin_step("synthesize")

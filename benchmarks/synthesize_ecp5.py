@@ -18,7 +18,7 @@ from synthesis import describe, minutes_since, synthesize
 from coprune import atomic_file
 from coprune_hw.contract import CONTRACT_VERSION, AcceleratorConfig
 from coprune_hw.synthesis.ecp5 import Ecp5, yosys_script
-from coprune_hw.synthesis.ecp5_build import ROUTING
+from coprune_hw.synthesis.ecp5_build import LARGE_ARRAY, PLACE_AND_ROUTE
 from coprune_hw.synthesis.tools import ToolTimeoutError, run_tool
 
 CELLS = ("LUT4", "CCU2C", "MULT18X18D", "DP16KD", "TRELLIS_FF", "TRELLIS_DPR16X4")
@@ -29,7 +29,6 @@ def main() -> None:
     parser.add_argument("configs", nargs="*", default=["16x8", "8x16"], help="preset or TOML file")
     parser.add_argument("--route", action="store_true", help="place and route too")
     parser.add_argument("--minutes", type=float, default=60, help="limit for place and route")
-    parser.add_argument("--placer", default="heap", help="nextpnr's placer")
     parser.add_argument("--folder", type=Path, default=Path("build/ecp5"))
     parser.add_argument("--record", type=Path, metavar="FILE", help="JSON file of runs to add to")
     arguments = parser.parse_args()
@@ -50,7 +49,7 @@ def main() -> None:
         if arguments.record is not None:
             record(config, cells, arguments.record)
         if arguments.route:
-            route(netlist, minutes=arguments.minutes, placer=arguments.placer)
+            route(netlist, minutes=arguments.minutes)
 
 
 def tool_versions() -> dict[str, str]:
@@ -86,11 +85,11 @@ def record(config: AcceleratorConfig, cells: dict[str, int], path: Path) -> None
     atomic_file.write(path, f'{head},\n "runs": [\n{runs}\n ]\n}}\n')
 
 
-def route(netlist: Path, *, minutes: float, placer: str) -> None:
+def route(netlist: Path, *, minutes: float) -> None:
     """Print the clock that place and route reaches, or how far it got."""
     log = netlist.with_suffix(".nextpnr.log")
-    options = ["--85k", "--package", "CABGA756", "--json", netlist, "--freq", "100", *ROUTING]
-    options += ["--placer", placer, "--lpf-allow-unconstrained"]
+    options = ["--85k", "--package", "CABGA756", "--json", netlist, "--freq", "100"]
+    options += [*PLACE_AND_ROUTE, *LARGE_ARRAY, "--lpf-allow-unconstrained"]
     options += ["--report", netlist.with_suffix(".report.json")]
     begin = time.monotonic()
     try:

@@ -12,7 +12,7 @@ from coprune_hw import zynq
 from coprune_hw.boards import BOARDS, Ecp5Board, Ecp5Top
 from coprune_hw.contract import AcceleratorConfig
 from coprune_hw.synthesis import ecp5_build
-from coprune_hw.synthesis.ecp5_floorplan import place_multipliers
+from coprune_hw.synthesis.ecp5_floorplan import place_cells
 from coprune_hw.synthesis.tools import run_tool
 
 
@@ -87,7 +87,7 @@ def build_bitstream(
             Path(temporary),
             clock_mhz=top.clock_hz / 1e6,
             seed=seed,
-            places=place_multipliers(config, platform.device),
+            places=place_cells(config, platform.device),
             begin_step=begin_step,
         )
         for path in Path(temporary).iterdir():

@@ -7,7 +7,7 @@ import pytest
 
 from coprune_hw.boards import BOARDS
 from coprune_hw.contract import AcceleratorConfig
-from coprune_hw.synthesis.ecp5_floorplan import DEVICES, place_multipliers
+from coprune_hw.synthesis.ecp5_floorplan import DEVICES, place_cells
 
 MULTIPLIERS = {"LFE5U-12F": 28, "LFE5U-25F": 28, "LFE5U-45F": 72, "LFE5U-85F": 156}
 """Of the data sheet; a 12F is a 25F."""
@@ -22,44 +22,59 @@ def locate(bel):
 def test_a_device_has_as_many_sites_as_multipliers(device):
     rows = DEVICES[device]
     sites = [
-        rows.site(row, block, multiplier)
-        for row in range(len(rows.rows))
-        for block in range(rows.blocks)
-        for multiplier in range(4)
+        rows.multiplier(row, number)
+        for row in range(len(rows.multipliers))
+        for number in range(4 * rows.blocks)
     ]
     assert len(set(sites)) == len(sites) == MULTIPLIERS[device]
 
 
 @pytest.mark.parametrize(
-    ("lanes", "columns", "device"),
-    [(8, 16, "85F"), (16, 8, "85F"), (8, 8, "85F"), (8, 4, "45F"), (8, 2, "25F")],
+    ("lanes", "columns", "device", "stacked"),
+    [(8, 16, "85F", 13), (16, 8, "85F", 6), (8, 8, "85F", 8), (8, 4, "45F", 4), (8, 2, "25F", 0)],
 )
-def test_a_column_is_side_by_side_and_near_the_next(lanes, columns, device):
+def test_columns_follow_each_other_with_one_half_above_the_other(lanes, columns, device, stacked):
     config = replace(AcceleratorConfig(), lanes=lanes, columns=columns)
-    device = f"LFE5U-{device}"
-    places = place_multipliers(config, device)
-    assert len(set(places.values())) == len(places) == lanes * columns
-    blocks = lanes // 4
-    before = None
-    for column in range(columns):
-        sites = [locate(places[f"multiplier_{lane}_{column}"]) for lane in range(lanes)]
-        first, row = sites[0]
-        assert {y for _, y in sites} == {row}
-        # The clocks' column of tiles may lie within.
-        assert sites == sorted(sites) and sites[-1][0] - first < 9 * blocks + 2
-        # The next row begins at the end where the one before it ended.
-        if before is not None and before[1] != row:
-            assert abs(before[0] - first) <= 9 * blocks
-        before = first, row
+    places = place_cells(config, f"LFE5U-{device}")
+    assert len(set(places.values())) == len(places)
+    sites = [
+        [locate(places[f"multiplier_{lane}_{column}"]) for lane in range(lanes)]
+        for column in range(columns)
+    ]
+    for column in sites:
+        for lane in range(0, lanes, 4):
+            (first, row), *others = column[lane : lane + 4]
+            assert others == [(first + 1, row), (first + 4, row), (first + 5, row)]
+    firsts = [column[0][0] for column in sites[:stacked]]
+    assert firsts == sorted(firsts)
+    for column in sites[:stacked]:
+        above, below = column[: lanes // 2], column[lanes // 2 :]
+        assert [x for x, _ in above] == [x for x, _ in below]
+        assert {y for _, y in above} < {y for _, y in column}
+    for column in sites[stacked:]:
+        assert len({y for _, y in column}) == 1
 
 
 def test_an_array_that_does_not_fit_gets_no_places():
     config = replace(AcceleratorConfig(), lanes=16, columns=16)
-    assert place_multipliers(config, "LFE5U-85F") == {}
+    assert place_cells(config, "LFE5U-85F") == {}
 
 
 @pytest.mark.parametrize("board", BOARDS.values(), ids=lambda board: board.name)
 def test_the_presets_arrays_fit_their_boards(board):
     config = AcceleratorConfig.preset(board.preset)
-    places = place_multipliers(config, board.platform().device)
-    assert len(places) == config.lanes * config.columns
+    places = place_cells(config, board.platform().device)
+    assert sum(name.startswith("multiplier") for name in places) == config.lanes * config.columns
+
+
+def test_banks_of_the_largest_device_are_in_three_rows_with_the_same_bits_side_by_side():
+    places = place_cells(AcceleratorConfig.preset("ecp5-85f"), "LFE5U-85F")
+    for bits, row in ((0, 22), (1, 46), (2, 46), (3, 70)):
+        sites = [
+            re.match(r"X(\d+)/Y(\d+)/EBR[0-3]$", places[f"bank_{bank}.0.{bits}"]).groups()
+            for bank in range(16)
+        ]
+        assert {int(y) for _, y in sites} == {row}
+        columns = [int(x) for x, _ in sites]
+        assert columns == sorted(columns)
+        assert columns[-1] - columns[0] < 9 * 4 + 2

@@ -79,9 +79,7 @@ class Chunker(wiring.Component):
             self.chunks.payload.data.eq(Cat(held[i] for i in range(size_max))),
             self.chunks.payload.last.eq(is_last),
             taken.eq(has_chunk & self.chunks.ready),
-            self.beats.ready.eq(
-                Mux(has_chunk, self.chunks.ready & has_room & ~is_last, active)
-            ),
+            self.beats.ready.eq(Mux(has_chunk, self.chunks.ready & has_room & ~is_last, active)),
             accepted.eq(self.beats.valid & self.beats.ready),
         ]
 

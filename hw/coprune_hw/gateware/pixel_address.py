@@ -7,6 +7,7 @@ from amaranth.lib.wiring import In, Out
 from coprune_hw.contract import AcceleratorConfig
 from coprune_hw.contract.instructions import SIZE_BITS, Place
 
+from .delay import delay
 from .interfaces import PIXEL_ADDRESS_BITS
 
 
@@ -22,13 +23,11 @@ class PixelAddress(wiring.Component):
     ----------
     config : AcceleratorConfig
         Of the banks. A `Place` must be one that `is_place_valid` accepts.
-    tag_shape : shape-like
-        Of a value that travels along with each pixel.
 
     Members
     -------
-    pixels : In(stream({y, x, place, tag}), always ready)
-    located : Out(stream({bank, address, tag}), always ready)
+    pixels : In(stream({y, x, place}), always ready)
+    located : Out(stream({bank, address}), always ready)
         `address` has `PIXEL_ADDRESS_BITS` bits: it never wraps, and may lie beyond the bank.
 
     Notes
@@ -38,15 +37,10 @@ class PixelAddress(wiring.Component):
 
     LATENCY = 4
 
-    def __init__(self, config: AcceleratorConfig, *, tag_shape=0):
+    def __init__(self, config: AcceleratorConfig):
         self._log2_columns = config.log2_columns
-        self._tag_shape = tag_shape
-        pixel = data.StructLayout(
-            {"y": SIZE_BITS, "x": SIZE_BITS, "place": Place, "tag": tag_shape}
-        )
-        located = data.StructLayout(
-            {"bank": config.log2_columns, "address": PIXEL_ADDRESS_BITS, "tag": tag_shape}
-        )
+        pixel = data.StructLayout({"y": SIZE_BITS, "x": SIZE_BITS, "place": Place})
+        located = data.StructLayout({"bank": config.log2_columns, "address": PIXEL_ADDRESS_BITS})
         super().__init__(
             {
                 "pixels": In(stream.Signature(pixel, always_ready=True)),
@@ -62,11 +56,7 @@ class PixelAddress(wiring.Component):
             m.d.sync += held.eq(value)
             return held
 
-        valid, tag = self.pixels.valid, self.pixels.payload.tag
-        for stage in range(self.LATENCY):
-            held_valid = Signal(name=f"valid{stage}")
-            m.d.sync += held_valid.eq(valid)
-            valid, tag = held_valid, register(tag, name=f"tag{stage}")
+        valid = delay(m, self.pixels.valid, self.LATENCY, name="valid", init=0)
 
         # Cycle 0: split the pixel into phase and position in the phase's plane.
         y, x, place = self.pixels.payload.y, self.pixels.payload.x, self.pixels.payload.place
@@ -113,7 +103,6 @@ class PixelAddress(wiring.Component):
             located.valid.eq(valid),
             located.payload.bank.eq(register(bank, name="bank3")),
             located.payload.address.eq(address),
-            located.payload.tag.eq(tag),
         ]
         return m
 

@@ -35,7 +35,13 @@ class WordPacker(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        if self._bus_bits <= self._word_bits:
+        if self._bus_bits == self._word_bits:
+            m.d.comb += [
+                self.beats.payload.eq(self.words.payload.word),
+                self.beats.valid.eq(self.words.valid),
+                self.words.ready.eq(self.beats.ready),
+            ]
+        elif self._bus_bits < self._word_bits:
             self._split(m, self._word_bits // self._bus_bits)
         else:
             self._join(m, self._bus_bits // self._word_bits)

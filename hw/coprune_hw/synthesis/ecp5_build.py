@@ -54,8 +54,12 @@ class BuildReport:
 
 FEW_MULTIPLIERS = ("LFE5U-12F", "LFE5U-25F")
 
-ROUTING = ("--router", "router2", "--placer-heap-beta", "0.5", "--timing-allow-fail", "--tmg-ripup")
-"""Cells spread out: packed closely, the array's wires find no way."""
+PLACE_AND_ROUTE = ("--placer", "static", "--timing-allow-fail")
+"""The static placer's wires are a quarter shorter than those of nextpnr's default."""
+
+FULL_DEVICE = ("--router", "router1")
+LARGE_ARRAY = ("--router", "router2", "--tmg-ripup")
+"""The routers: the first gets along with few free wires, the second with many contested ones."""
 
 
 def build(
@@ -124,7 +128,8 @@ def build(
         *("--report", f"{TOP}.report.json"),
         *("--freq", str(clock_mhz)),
         *("--seed", str(seed)),
-        *ROUTING,
+        *PLACE_AND_ROUTE,
+        *(FULL_DEVICE if platform.device in FEW_MULTIPLIERS else LARGE_ARRAY),
     ]
     run_tool("nextpnr-ecp5", options, folder=folder, log=folder / "nextpnr.log")
     begin_step("pack")

@@ -18,8 +18,8 @@ from synthesis import describe, minutes_since, synthesize
 from coprune import atomic_file
 from coprune_hw.contract import CONTRACT_VERSION, AcceleratorConfig
 from coprune_hw.synthesis.ecp5 import Ecp5, yosys_script
-from coprune_hw.synthesis.ecp5_build import LARGE_ARRAY, PLACE_AND_ROUTE
-from coprune_hw.synthesis.tools import ToolTimeoutError, run_tool
+from coprune_hw.synthesis.ecp5_build import place_and_route
+from coprune_hw.synthesis.tools import ToolTimeoutError
 
 CELLS = ("LUT4", "CCU2C", "MULT18X18D", "DP16KD", "TRELLIS_FF", "TRELLIS_DPR16X4")
 
@@ -28,7 +28,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("configs", nargs="*", default=["16x8", "8x16"], help="preset or TOML file")
     parser.add_argument("--route", action="store_true", help="place and route too")
-    parser.add_argument("--minutes", type=float, default=60, help="limit for place and route")
+    parser.add_argument(
+        "--minutes", type=float, default=60, help="limit for each of place and route"
+    )
     parser.add_argument("--folder", type=Path, default=Path("build/ecp5"))
     parser.add_argument("--record", type=Path, metavar="FILE", help="JSON file of runs to add to")
     arguments = parser.parse_args()
@@ -87,17 +89,28 @@ def record(config: AcceleratorConfig, cells: dict[str, int], path: Path) -> None
 
 def route(netlist: Path, *, minutes: float) -> None:
     """Print the clock that place and route reaches, or how far it got."""
-    log = netlist.with_suffix(".nextpnr.log")
-    options = ["--85k", "--package", "CABGA756", "--json", netlist, "--freq", "100"]
-    options += [*PLACE_AND_ROUTE, *LARGE_ARRAY, "--lpf-allow-unconstrained"]
-    options += ["--report", netlist.with_suffix(".report.json")]
     begin = time.monotonic()
     try:
-        run_tool("nextpnr-ecp5", options, folder=Path.cwd(), log=log, timeout_seconds=60 * minutes)
+        place_and_route(
+            netlist.name,
+            netlist.parent,
+            options=[
+                "--85k",
+                "--package",
+                "CABGA756",
+                "--freq",
+                "100",
+                "--lpf-allow-unconstrained",
+            ],
+            outputs=["--report", f"{netlist.stem}.report.json"],
+            is_large=True,
+            timeout_seconds=60 * minutes,
+        )
         state = "routed"
     except ToolTimeoutError:
         state = f"not routed after {minutes:.0f} min"
-    text = log.read_text(errors="replace")
+    logs = [netlist.parent / name for name in ("place.log", "route.log")]
+    text = "".join(log.read_text(errors="replace") for log in logs if log.exists())
     clocks = re.findall(r"Max frequency for clock.*?: ([\d.]+) MHz", text)
     overused = re.findall(r"overused=(\d+)", text)
     summary = f"{netlist.stem}: {state} in {minutes_since(begin)}"

@@ -15,7 +15,15 @@ pytestmark = pytest.mark.filterwarnings("ignore::amaranth.hdl._ir.UnusedElaborat
 
 TOOLS = {
     "YOSYS": 'cp top.ys "$RECORD/top.ys"; echo "{}" > top.json',
-    "NEXTPNR_ECP5": 'echo "$@" > "$RECORD/nextpnr"; cp "$REPORT" top.report.json; touch top.config',
+    "NEXTPNR_ECP5": """
+        case "$*" in
+        *--no-route*) echo "$@" > "$RECORD/placer"; cp "$PLACED" top.placed.json;;
+        *)
+            echo "$@" > "$RECORD/nextpnr"
+            cp "$REPORT" top.report.json
+            touch top.config
+            if [ -e top.placed.json ]; then cp top.placed.json "$RECORD"; fi;;
+        esac""",
     "ECPPACK": "echo bitstream > top.bit",
     "OPENFPGALOADER": 'echo "$@" > "$RECORD/loader"',
 }
@@ -41,6 +49,8 @@ def tools(tmp_path, monkeypatch):
     (tmp_path / "report.json").write_text(json.dumps(REPORT))
     monkeypatch.setenv("RECORD", str(record))
     monkeypatch.setenv("REPORT", str(tmp_path / "report.json"))
+    monkeypatch.setenv("PLACED", str(tmp_path / "placed.json"))
+    (tmp_path / "placed.json").write_text(json.dumps({"timing_driven": f"{1:032b}"}))
     for variable, action in TOOLS.items():
         tool = tmp_path / variable
         tool.write_text(f"#!/bin/sh\nset -e\n{action}\n")
@@ -102,6 +112,25 @@ def test_builds_with_the_tools_in_order(tools, tmp_path):
 
     load_bitstream(board, folder / "top.bit")
     assert (tools / "loader").read_text() == f"--dfu {folder / 'top.bit'}\n"
+
+
+def test_a_large_array_is_placed_with_its_timing_in_view_and_routed_without(tools, tmp_path):
+    board = find_board("ulx3s-85f")
+    build_bitstream(board, tmp_path / "made")
+    script = (tools / "top.ys").read_text()
+    assert 'setattr -set BEL "X4/Y34/MULT18_0" c:*.multiplier_0_0' in script
+    assert "--json top.json --router router2" in (tools / "placer").read_text()
+    options = (tools / "nextpnr").read_text()
+    assert "--json top.placed.json --no-pack --no-place" in options
+    placed = json.loads((tools / "top.placed.json").read_text())
+    assert placed == {"timing_driven": f"{0:032b}"}
+
+
+def test_a_placement_without_the_setting_of_timing_is_refused(tools, tmp_path):
+    (tmp_path / "placed.json").write_text("{}")
+    with pytest.raises(ToolError, match='has not one setting "timing_driven"'):
+        build_bitstream(find_board("ulx3s-85f"), tmp_path / "made")
+    assert list((tmp_path / "made").iterdir()) == []
 
 
 def test_a_failed_tool_leaves_nothing_and_says_why(tools, tmp_path, monkeypatch):

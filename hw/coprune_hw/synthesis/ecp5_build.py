@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -12,7 +12,7 @@ from amaranth.hdl import Elaboratable
 from amaranth.vendor import LatticePlatform
 
 from .ecp5 import yosys_places, yosys_preparation
-from .tools import run_tool
+from .tools import ToolError, run_tool
 
 TOP = "top"
 STEPS = ("write", "synthesize", "place and route", "pack")
@@ -54,12 +54,12 @@ class BuildReport:
 
 FEW_MULTIPLIERS = ("LFE5U-12F", "LFE5U-25F")
 
-PLACE_AND_ROUTE = ("--placer", "static", "--timing-allow-fail")
+PLACEMENT = ("--placer", "static", "--timing-allow-fail")
 """The static placer's wires are a quarter shorter than those of nextpnr's default."""
 
-FULL_DEVICE = ("--router", "router1")
-LARGE_ARRAY = ("--router", "router2", "--tmg-ripup")
-"""The routers: the first gets along with few free wires, the second with many contested ones."""
+ROUTER_OF_FULL_DEVICE = "router1"
+ROUTER_OF_LARGE_ARRAY = "router2"
+"""The one gets along where few wires are left, the other where many are contested."""
 
 
 def build(
@@ -122,20 +122,81 @@ def build(
         NEXTPNR_DEVICES[platform.device],
         *("--package", NEXTPNR_PACKAGES[platform.package]),
         *("--speed", platform.speed),
-        *("--json", f"{TOP}.json"),
         *("--lpf", f"{TOP}.lpf"),
-        *("--textcfg", f"{TOP}.config"),
-        *("--report", f"{TOP}.report.json"),
         *("--freq", str(clock_mhz)),
         *("--seed", str(seed)),
-        *PLACE_AND_ROUTE,
-        *(FULL_DEVICE if platform.device in FEW_MULTIPLIERS else LARGE_ARRAY),
     ]
-    run_tool("nextpnr-ecp5", options, folder=folder, log=folder / "nextpnr.log")
+    place_and_route(
+        f"{TOP}.json",
+        folder,
+        options=options,
+        outputs=("--textcfg", f"{TOP}.config", "--report", f"{TOP}.report.json"),
+        is_large=platform.device not in FEW_MULTIPLIERS,
+    )
     begin_step("pack")
     pack = ["--compress", f"{TOP}.config", f"{TOP}.bit"]
     run_tool("ecppack", pack, folder=folder, log=folder / "ecppack.log")
     return read_report(folder / f"{TOP}.report.json")
+
+
+def place_and_route(
+    netlist: str,
+    folder: Path,
+    *,
+    options: Sequence[str],
+    outputs: Sequence[str],
+    is_large: bool,
+    timeout_seconds: float | None = None,
+) -> None:
+    """Run nextpnr on a netlist in a folder; ``place.log`` and ``route.log`` take its output.
+
+    A large array is placed with its timing in view and routed without: its wires are contested, and
+    router2 does not move those that it takes for critical.
+
+    Parameters
+    ----------
+    netlist : str
+        Name of the JSON file.
+    folder : Path
+    options : sequence of str
+        Device, constraints and the like.
+    outputs : sequence of str
+        Options that name what comes out.
+    is_large : bool
+        Many columns; else one run, with the router for a device that is nearly full.
+    timeout_seconds : float, optional
+        Of each run.
+
+    Raises
+    ------
+    ToolError
+        nextpnr is missing, failed, or did not end in time.
+    """
+
+    def run(log: str, *arguments: str) -> None:
+        run_tool(
+            "nextpnr-ecp5",
+            [*options, *PLACEMENT, *arguments],
+            folder=folder,
+            log=folder / log,
+            timeout_seconds=timeout_seconds,
+        )
+
+    if not is_large:
+        run("route.log", "--json", netlist, "--router", ROUTER_OF_FULL_DEVICE, *outputs)
+        return
+    placed = f"{Path(netlist).stem}.placed.json"
+    run(
+        *("place.log", "--json", netlist, "--router", ROUTER_OF_LARGE_ARRAY),
+        *("--no-route", "--write", placed),
+    )
+    # nextpnr takes the settings in the file, not its options.
+    design = (folder / placed).read_text()
+    setting = '"timing_driven": "{:032b}"'
+    if design.count(setting.format(1)) != 1:
+        raise ToolError(f"{folder / placed} has not one setting {setting.format(1)}")
+    (folder / placed).write_text(design.replace(setting.format(1), setting.format(0)))
+    run("route.log", "--json", placed, "--no-pack", "--no-place", *outputs)
 
 
 def read_report(path: Path) -> BuildReport:

@@ -160,7 +160,7 @@ class Drain(wiring.Component):
         word = self._requantize(m, settings, adopt, shift_parameters, choices)
         if config.tables:
             word = self._tabulate(m, settings, adopt, word)
-        located, ends_tile, last = self._place_words(m, tiles, settings)
+        located = self._place_words(m, tiles, settings)
         self._complete(m, prefixes)
         in_range = located.payload.address < config.activation_depth
         m.d.comb += [
@@ -169,8 +169,6 @@ class Drain(wiring.Component):
             self.write.payload.address.eq(located.payload.address),
             self.write.payload.word.eq(word),
             self.out_of_range.eq(located.valid & ~in_range),
-            self.tile_written.eq(ends_tile),
-            self.completed.eq(last),
         ]
         return m
 
@@ -275,7 +273,7 @@ class Drain(wiring.Component):
         return tables.output
 
     def _place_words(self, m, tiles, settings):
-        """Addresses of a tile's words, in step with the words; the ends of tile and job."""
+        """Addresses of a tile's words, in step with the words. Drives the ends of tile and job."""
         config = self._config
         m.submodules.pixel_address = pixel_address = PixelAddress(config)
         lead = self.latency(config) - PixelAddress.LATENCY - self._COORDINATE_LATENCY
@@ -345,10 +343,12 @@ class Drain(wiring.Component):
                 pixel_active & (pixel_row < pixel_height) & (pixel_column < pixel_width)
             ),
         ]
-        ends_tile = delay(m, pixel_ends_tile, PixelAddress.LATENCY, name="ends_tile", init=0)
-        last = pixel_ends_tile & pixel_last
-        last = delay(m, last, PixelAddress.LATENCY, name="last", init=0)
-        return pixel_address.located, ends_tile, last
+        cycles = PixelAddress.LATENCY - 1
+        ends_tile = delay(m, pixel_ends_tile, cycles, name="ends_tile", init=0)
+        last = delay(m, pixel_ends_tile & pixel_last, cycles, name="last", init=0)
+        # The ports themselves are the last registers, so that Verilog has their names.
+        m.d.sync += [self.tile_written.eq(ends_tile), self.completed.eq(last)]
+        return pixel_address.located
 
 
 def _interleave(coordinate: Value, interleaved: Value, phase: Value) -> Value:

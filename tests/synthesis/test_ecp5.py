@@ -168,7 +168,7 @@ def test_multiplier_takes_its_operands_in_the_upper_bits(tmp_path, is_wrong):
         opt -full
         wreduce
         opt -full
-        sat -verify -seq 2 -tempinduct -set-init-zero -prove trigger 0
+        sat -verify -seq 1 -tempinduct -set-init-zero -prove trigger 0
         """,
         tmp_path,
     )

@@ -44,8 +44,11 @@ WAYS = {
     **{f"unstructured {n}/16": f"method='weights', sparsity={1 - n / 16}" for n in (8, 4, 2)},
     # Parts of the channels that go, near the cycles of 8:16, 4:16 and 2:16.
     **{f"channels {ratio}": f"method='structure', ratio={ratio}" for ratio in (0.4, 0.6, 0.7)},
+    "lanes 2:8": "method='pattern', pattern='2:8'",
 }
 """By a name that begins with the method: ``[prune]`` of the recipe, but for its schedule."""
+ACCELERATORS = {"lanes 2:8": "8x16"}
+"""Instead of the recipe's: half as many multipliers, so not in the picture."""
 PRUNING_TIME = 0.3
 """Part of the epochs in which masks become sparser."""
 
@@ -103,15 +106,15 @@ def train(run: Run, *, data: Path | None) -> None:
     schedule = f"{{kind='gradual', epochs={PRUNING_TIME * run.epochs}, initial=0.5}}"
     if run.way.startswith("channels"):
         schedule = "{kind='one_shot'}"
-    recipe = read_recipe(
-        RECIPE,
-        assignments=[
-            f"name='{run.name}'",
-            f"seed={run.seed}",
-            f"train.epochs={run.epochs}",
-            f"prune={{{WAYS[run.way]}, schedule={schedule}}}",
-        ],
-    )
+    assignments = [
+        f"name='{run.name}'",
+        f"seed={run.seed}",
+        f"train.epochs={run.epochs}",
+        f"prune={{{WAYS[run.way]}, schedule={schedule}}}",
+    ]
+    if run.way in ACCELERATORS:
+        assignments.append(f"accelerator='{ACCELERATORS[run.way]}'")
+    recipe = read_recipe(RECIPE, assignments=assignments)
     print(run.name, flush=True)
     metrics = run_recipe(
         recipe,

@@ -1,5 +1,6 @@
 """Boards: their systems elaborate, their pins are named, a build runs the tools in order."""
 
+import copy
 import json
 import os
 
@@ -22,7 +23,10 @@ TOOLS = {
             echo "$@" > "$RECORD/nextpnr"
             cp "$REPORT" top.report.json
             touch top.config
-            if [ -e top.placed.json ]; then cp top.placed.json "$RECORD"; fi;;
+            if [ -e top.held.json ]; then
+                cp top.held.json "$RECORD"
+                cp "$PLACED" top.routed.json
+            fi;;
         esac""",
     "ECPPACK": "echo bitstream > top.bit",
     "OPENFPGALOADER": 'echo "$@" > "$RECORD/loader"',
@@ -41,6 +45,22 @@ REPORT = {
 }
 
 
+LOOKUP_TABLE = {
+    "type": "TRELLIS_COMB",
+    "parameters": {"MODE": "DPRAM"},
+    "attributes": {"NEXTPNR_BEL": "X7/Y8/SLICEB.K1"},
+}
+PLACED = {
+    "modules": {
+        "top": {
+            "settings": {"placer": "static", "timing_driven": f"{1:032b}"},
+            "cells": {"memory": LOOKUP_TABLE},
+            "netnames": {},
+        }
+    }
+}
+
+
 @pytest.fixture
 def tools(tmp_path, monkeypatch):
     """Stands in for the tools; returns the folder in which they record their calls."""
@@ -50,7 +70,7 @@ def tools(tmp_path, monkeypatch):
     monkeypatch.setenv("RECORD", str(record))
     monkeypatch.setenv("REPORT", str(tmp_path / "report.json"))
     monkeypatch.setenv("PLACED", str(tmp_path / "placed.json"))
-    (tmp_path / "placed.json").write_text(json.dumps({"timing_driven": f"{1:032b}"}))
+    (tmp_path / "placed.json").write_text(json.dumps(PLACED))
     for variable, action in TOOLS.items():
         tool = tmp_path / variable
         tool.write_text(f"#!/bin/sh\nset -e\n{action}\n")
@@ -118,17 +138,23 @@ def test_a_large_array_is_placed_with_its_timing_in_view_and_routed_without(tool
     board = find_board("ulx3s-85f")
     build_bitstream(board, tmp_path / "made")
     script = (tools / "top.ys").read_text()
-    assert 'setattr -set BEL "X4/Y34/MULT18_0" c:*.multiplier_0_0' in script
+    assert 'setattr -set BEL "X13/Y34/MULT18_0" c:*.multiplier_0_0' in script
     assert "--json top.json --router router2" in (tools / "placer").read_text()
     options = (tools / "nextpnr").read_text()
-    assert "--json top.placed.json --no-pack --no-place" in options
-    placed = json.loads((tools / "top.placed.json").read_text())
-    assert placed == {"timing_driven": f"{0:032b}"}
+    assert "--json top.held.json" in options
+    held = json.loads((tools / "top.held.json").read_text())["modules"]["top"]
+    assert held["settings"] == {"placer": "sa", "timing_driven": f"{0:032b}"}
+    assert held["cells"]["memory"]["attributes"] == {"BEL": "X7/Y8/SLICEB.K1"}
 
 
-def test_a_placement_without_the_setting_of_timing_is_refused(tools, tmp_path):
-    (tmp_path / "placed.json").write_text("{}")
-    with pytest.raises(ToolError, match='has not one setting "timing_driven"'):
+def test_a_large_array_with_a_memory_whose_inputs_were_swapped_is_refused(tools, tmp_path):
+    placed = copy.deepcopy(PLACED)
+    route = "X7/Y8/A3_SLICE;X7/Y8/0_0_B3->0_0_A3_SLICE;1"
+    placed["modules"]["top"]["netnames"] = {"address": {"attributes": {"ROUTING": route}}}
+    (tmp_path / "placed.json").write_text(json.dumps(placed))
+    with pytest.raises(
+        ToolError, match=r"swapped inputs B and A of X7/Y8/SLICEB\.K1, .* mode DPRAM"
+    ):
         build_bitstream(find_board("ulx3s-85f"), tmp_path / "made")
     assert list((tmp_path / "made").iterdir()) == []
 

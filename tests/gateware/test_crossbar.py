@@ -24,14 +24,15 @@ def test_turns_banks_to_columns_for_every_grid_and_shift(columns):
     seen = []
 
     async def bench(ctx):
-        first_seen = 1 + Crossbar.latency(config)
+        lead = Crossbar.ROTATION_LEAD
+        first_seen = lead + Crossbar.latency(config)
         for cycle in range(len(cases) + first_seen):
             if cycle < len(cases):
                 log2_bank_columns, row, column = map(int, cases[cycle])
                 ctx.set(dut.rotation, (row << log2_bank_columns) | column)
                 ctx.set(dut.log2_bank_columns, log2_bank_columns)
-            if 1 <= cycle <= len(cases):
-                ctx.set(dut.banks, [int(word) for word in words[cycle - 1]])
+            if lead <= cycle < lead + len(cases):
+                ctx.set(dut.banks, [int(word) for word in words[cycle - lead]])
             if cycle >= first_seen:
                 seen.append([ctx.get(dut.columns[number]) for number in range(columns)])
             await ctx.tick()

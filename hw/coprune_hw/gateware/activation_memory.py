@@ -8,8 +8,9 @@ from coprune_hw.contract import AcceleratorConfig
 from coprune_hw.contract.slots import SlotControl
 
 from .block_address import BlockAddress, TilePosition
-from .crossbar import Crossbar
+from .crossbar import SLICE_BITS, Crossbar
 from .delay import delay
+from .fan_out import fan_out
 from .interfaces import (
     pixel_read_signature,
     pixel_write_layout,
@@ -44,12 +45,12 @@ class ActivationMemory(wiring.Component):
 
     Notes
     -----
-    A read and a write of the same word in one cycle: the read gives the old word.
+    A word that is written can be read by requests that are accepted two cycles later.
     """
 
     BANK_LATENCY = 2
     # From `block` to the cycle in which STORE's request is not accepted.
-    BLOCKED_LATENCY = BlockAddress.ADDRESS_LATENCY - 1
+    BLOCKED_LATENCY = BlockAddress.ADDRESS_LATENCY
 
     def __init__(self, config: AcceleratorConfig):
         self._config = config
@@ -72,7 +73,7 @@ class ActivationMemory(wiring.Component):
     @classmethod
     def block_latency(cls, config: AcceleratorConfig) -> int:
         """Cycles from `block` to `words`."""
-        return BlockAddress.ADDRESS_LATENCY + cls.store_latency(config) - 1
+        return BlockAddress.ADDRESS_LATENCY + cls.store_latency(config)
 
     @classmethod
     def store_latency(cls, config: AcceleratorConfig) -> int:
@@ -85,50 +86,54 @@ class ActivationMemory(wiring.Component):
         m.submodules.block_address = block_address = BlockAddress(config)
         m.submodules.crossbar = crossbar = Crossbar(config, width=config.word_bits + 1)
 
-        # The address of a block is ready in the same cycle in which a request of STORE becomes one.
+        # The address of a block is ready in the same cycle as a request of STORE.
         request = self.store_read.request
         block_soon = delay(m, self.block.valid, self.BLOCKED_LATENCY, name="block_soon", init=0)
-        block_now = delay(m, block_soon, 1, name="block_now", init=0)
-        store_now = Signal()
-        store_place = Signal(request.payload.shape(), reset_less=True)
         m.d.comb += [
             block_address.tile.eq(self.block.tile),
             block_address.control.eq(self.block.control),
             request.ready.eq(~block_soon),
         ]
-        m.d.sync += [
-            store_now.eq(request.valid & request.ready),
-            store_place.eq(request.payload),
-        ]
 
         # A bank alone is read by turning it to column 0 in a grid of one row.
-        rotation = Mux(block_now, block_address.rotation, store_place.bank)
-        shape = Mux(block_now, block_address.log2_bank_columns, config.log2_columns)
+        place = request.payload
+        rotation = Mux(block_soon, block_address.rotation, place.bank)
+        shape = Mux(block_soon, block_address.log2_bank_columns, config.log2_columns)
+        lead = self.BANK_LATENCY - Crossbar.ROTATION_LEAD
         m.d.comb += [
-            crossbar.rotation.eq(delay(m, rotation, self.BANK_LATENCY - 1, name="rotation")),
-            crossbar.log2_bank_columns.eq(delay(m, shape, self.BANK_LATENCY - 1, name="shape")),
+            crossbar.rotation.eq(delay(m, rotation, 1 + lead, name="rotation")),
+            crossbar.log2_bank_columns.eq(delay(m, shape, 1 + lead, name="shape")),
         ]
         writes = self._register_writes(m)
         for bank in range(config.columns):
-            address = Mux(block_now, block_address.addresses[bank], store_place.address)
-            word = self._add_bank(m, bank, address, writes)
+            address_soon = Mux(block_soon, block_address.addresses[bank], place.address)
+            address = delay(m, address_soon, 1, name=f"address_{bank}")
+            word = self._add_bank(m, platform, bank, address, writes)
             in_range = address < config.activation_depth
             beyond = delay(m, ~in_range, self.BANK_LATENCY, name=f"beyond_{bank}")
             m.d.comb += crossbar.banks[bank].eq(Cat(word, beyond))
 
-        after_address = self.BANK_LATENCY + Crossbar.latency(config)
-        inside_delay = after_address - (BlockAddress.INSIDE_LATENCY - BlockAddress.ADDRESS_LATENCY)
-        words_valid = delay(m, block_now, after_address, name="words_valid", init=0)
+        block_latency = self.block_latency(config)
+        words_valid = delay(
+            m, block_soon, block_latency - self.BLOCKED_LATENCY, name="words_valid", init=0
+        )
+        inside_delay = block_latency - BlockAddress.INSIDE_LATENCY
         inside = delay(m, block_address.inside, inside_delay, name="inside")
         beyond_columns = Cat(crossbar.columns[column][-1] for column in range(config.columns))
         m.d.comb += [
             self.words_valid.eq(words_valid),
             self.inside.eq(inside),
-            self.pad.eq(delay(m, self.block.tile.pad, self.block_latency(config), name="pad")),
+            self.pad.eq(delay(m, self.block.tile.pad, block_latency, name="pad")),
             self.out_of_range.eq(words_valid & (inside & beyond_columns).any()),
             self.store_read.response.payload.eq(crossbar.columns[0]),
             self.store_read.response.valid.eq(
-                delay(m, store_now, after_address, name="store_valid", init=0)
+                delay(
+                    m,
+                    request.valid & request.ready,
+                    self.store_latency(config),
+                    name="store_valid",
+                    init=0,
+                )
             ),
         ]
         for column in range(config.columns):
@@ -136,7 +141,10 @@ class ActivationMemory(wiring.Component):
         return m
 
     def _register_writes(self, m):
-        """The registered writes of drain and LOAD: different banks, or one of them."""
+        """The writes of drain and LOAD, a cycle later, and which bank has each in the cycle after.
+
+        They are in different banks, or there is one of them.
+        """
         drain, load = self.drain_write, self.load_write
         same_bank = drain.payload.bank == load.payload.bank
         m.d.comb += load.ready.eq(~(drain.valid & same_bank))
@@ -146,14 +154,25 @@ class ActivationMemory(wiring.Component):
             ("load", load, load.valid & load.ready),
         ):
             valid = delay(m, is_written, 1, name=f"{name}_write_valid", init=0)
-            writes.append((valid, delay(m, source.payload, 1, name=f"{name}_write")))
+            write = delay(m, source.payload, 1, name=f"{name}_write_soon")
+            here = [valid & (write.bank == bank) for bank in range(self._config.columns)]
+            writes.append((here, delay(m, write, 1, name=f"{name}_write")))
         return writes
 
-    def _add_bank(self, m, bank, address, writes):
+    def _add_bank(self, m, platform, bank, address, writes):
+        """A bank, read at `address`; returns its word, `BANK_LATENCY` cycles later."""
         config = self._config
-        (drain_valid, drain), (load_valid, load) = writes
-        drain_here = drain_valid & (drain.bank == bank)
-        load_here = load_valid & (load.bank == bank)
+        (drain_soon, drain), (load_soon, load) = writes
+        # A choice for each block RAM, so that none reaches far.
+        slices = range(0, config.word_bits, SLICE_BITS)
+        drain_here, *drain_here_in_slice = fan_out(
+            m, drain_soon[bank], 1 + len(slices), name=f"drain_here_{bank}", platform=platform
+        )
+        load_here = delay(m, load_soon[bank], 1, name=f"load_here_{bank}", init=0)
+        word = Cat(
+            Mux(here, drain.word, load.word)[begin : begin + SLICE_BITS]
+            for begin, here in zip(slices, drain_here_in_slice, strict=True)
+        )
         m.submodules[f"bank_{bank}"] = words = memory.Memory(
             shape=config.word_bits, depth=config.activation_depth, init=[]
         )
@@ -162,7 +181,7 @@ class ActivationMemory(wiring.Component):
         m.d.comb += [
             write_port.en.eq(drain_here | load_here),
             write_port.addr.eq(Mux(drain_here, drain.address, load.address)),
-            write_port.data.eq(Mux(drain_here, drain.word, load.word)),
+            write_port.data.eq(word),
             read_port.en.eq(1),
             read_port.addr.eq(address),
         ]

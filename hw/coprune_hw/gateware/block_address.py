@@ -40,7 +40,7 @@ class BlockAddress(wiring.Component):
     tile, control : In
         Position of the tile and control bits of the slot that begins the block.
     addresses : Out
-        Per bank, `ADDRESS_LATENCY` cycles later.
+        Per bank, `ADDRESS_LATENCY` cycles later, from a choice that no register follows.
     rotation, log2_bank_columns : Out
         For the crossbar, in the same cycle as `addresses`.
     inside : Out
@@ -51,7 +51,7 @@ class BlockAddress(wiring.Component):
     One block a cycle, no backpressure.
     """
 
-    ADDRESS_LATENCY = 3
+    ADDRESS_LATENCY = 2
     INSIDE_LATENCY = 4
 
     def __init__(self, config: AcceleratorConfig):
@@ -136,20 +136,17 @@ class BlockAddress(wiring.Component):
         shape_2 = Signal.like(shape)
         row_inside = Signal(config.columns, reset_less=True)
         column_inside = Signal(config.columns, reset_less=True)
-        addresses = Signal(self.addresses.shape(), reset_less=True)
-        rotation_2 = Signal.like(rotation)
-        m.d.sync += [shape_2.eq(shape_1), rotation_2.eq(rotation)]
+        m.d.sync += shape_2.eq(shape_1)
         for number in range(config.columns):
+            m.d.comb += self.addresses[number].eq(sums[choices[number]])
             m.d.sync += [
-                addresses[number].eq(sums[choices[number]]),
                 # A negative row is a large unsigned one: one comparison checks both bounds.
                 row_inside[number].eq(rows[number] < height_1),
                 column_inside[number].eq(columns[number] < width_1),
             ]
         m.d.comb += [
-            self.addresses.eq(addresses),
-            self.rotation.eq(rotation_2),
-            self.log2_bank_columns.eq(shape_2),
+            self.rotation.eq(rotation),
+            self.log2_bank_columns.eq(shape_1),
         ]
 
         # Cycle 3: the mask of the columns.

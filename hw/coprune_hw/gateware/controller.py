@@ -58,11 +58,15 @@ class Controller(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         # What follows the clearing under way: `state` says where to.
-        clearing = Signal()
+        clearing, clearing_soon = Signal(), Signal()
         to_idle = Signal()
+        state_soon = Signal.like(self.state)
         is_running = self.state == State.RUNNING
-        m.d.comb += self.halt.eq(clearing | ~is_running)
+        m.d.comb += [clearing_soon.eq(clearing), state_soon.eq(self.state)]
         m.d.sync += [
+            clearing.eq(clearing_soon),
+            self.state.eq(state_soon),
+            self.halt.eq(clearing_soon | (state_soon != State.RUNNING)),
             # In a register, since it reaches most of the machine.
             self.clear.eq(clearing & ~self.bus_busy & ~self.clear),
             self.begin.eq(self.clear & ~to_idle & ~self.reset),
@@ -73,31 +77,26 @@ class Controller(wiring.Component):
             m.d.sync += self.interrupt.eq(0)
 
         with m.If(self.clear):
-            m.d.sync += clearing.eq(0)
+            m.d.comb += clearing_soon.eq(0)
             with m.If(to_idle):
+                m.d.comb += state_soon.eq(State.IDLE)
                 m.d.sync += [
                     to_idle.eq(0),
-                    self.state.eq(State.IDLE),
                     self.error_code.eq(ErrorCode.NONE),
                     self.interrupt.eq(0),
                 ]
         with m.Elif(is_running & ~clearing):
             with m.If(self.error != ErrorCode.NONE):
-                m.d.sync += [
-                    self.state.eq(State.ERROR),
-                    self.error_code.eq(self.error),
-                    self.interrupt.eq(1),
-                ]
+                m.d.comb += state_soon.eq(State.ERROR)
+                m.d.sync += [self.error_code.eq(self.error), self.interrupt.eq(1)]
             with m.Elif(self.finished):
-                m.d.sync += [self.state.eq(State.DONE), self.interrupt.eq(1)]
+                m.d.comb += state_soon.eq(State.DONE)
+                m.d.sync += self.interrupt.eq(1)
 
         with m.If(self.reset):
-            m.d.sync += [clearing.eq(1), to_idle.eq(1)]
+            m.d.comb += clearing_soon.eq(1)
+            m.d.sync += to_idle.eq(1)
         with m.Elif(self.start & ~is_running & ~clearing):
-            m.d.sync += [
-                clearing.eq(1),
-                self.restart.eq(1),
-                self.state.eq(State.RUNNING),
-                self.error_code.eq(ErrorCode.NONE),
-            ]
+            m.d.comb += [clearing_soon.eq(1), state_soon.eq(State.RUNNING)]
+            m.d.sync += [self.restart.eq(1), self.error_code.eq(ErrorCode.NONE)]
         return m

@@ -9,6 +9,9 @@ from coprune_hw.contract import AcceleratorConfig
 from .delay import delay
 from .fan_out import fan_out
 
+SLICE_BITS = 18
+"""Of an item, that lie together: a block RAM's. Each slice has a choice of its own."""
+
 
 class Crossbar(wiring.Component):
     """Rotates bank words to columns, within rows and across rows of the bank grid.
@@ -30,7 +33,7 @@ class Crossbar(wiring.Component):
     banks : In
         `columns` items.
     rotation, log2_bank_columns : In
-        A cycle before `banks`.
+        `ROTATION_LEAD` cycles before `banks`.
     columns : Out
         `columns` items, `latency` cycles later.
 
@@ -39,9 +42,13 @@ class Crossbar(wiring.Component):
     Two bits of `rotation` a cycle: latency is ``ceil(log2(columns) / 2)``. One rotation a cycle.
     """
 
+    # What a column takes is decided in one cycle, and told to all its slices in the next.
+    ROTATION_LEAD = 2
+
     def __init__(self, config: AcceleratorConfig, *, width: int):
         self._config = config
         self._layout = data.ArrayLayout(width, config.columns)
+        self._slices = range(0, width, SLICE_BITS)
         super().__init__(
             {
                 "banks": In(self._layout),
@@ -68,13 +75,15 @@ class Crossbar(wiring.Component):
             }
             for bit in bits:
                 rotated = Signal(self._layout, name=f"rotated_{bit}")
-                for column, (choice, sources) in enumerate(choices[bit]):
-                    with m.Switch(choice):
-                        for number, source in enumerate(sources):
-                            with m.Case(number):
-                                m.d.comb += rotated[column].eq(items[source])
-                        with m.Default():
-                            m.d.comb += rotated[column].eq(items[sources[-1]])
+                for column, (choices_of_slices, sources) in enumerate(choices[bit]):
+                    for begin, choice in zip(self._slices, choices_of_slices, strict=True):
+                        part = slice(begin, begin + SLICE_BITS)
+                        with m.Switch(choice):
+                            for number, source in enumerate(sources):
+                                with m.Case(number):
+                                    m.d.comb += rotated[column][part].eq(items[source][part])
+                            with m.Default():
+                                m.d.comb += rotated[column][part].eq(items[sources[-1]][part])
                 items = rotated
             items = delay(m, items, 1, name=f"items_{stage}")
             rotation = delay(m, rotation, 1, name=f"rotation_{stage}")
@@ -83,9 +92,9 @@ class Crossbar(wiring.Component):
         return m
 
     def _choose_sources(self, m, platform, enable, log2_bank_columns, *, bit):
-        """For each column: a register with the number of a source, a cycle later, and the sources.
+        """For each column: its slices' registers with the number of a source, and the sources.
 
-        The register is the column's own, since it reaches `width` bits.
+        They follow the rotation by `ROTATION_LEAD` cycles.
         """
         log2_columns = self._config.log2_columns
         choices = []
@@ -101,7 +110,9 @@ class Crossbar(wiring.Component):
                         m.d.comb += choice.eq(sources.index(source))
             name = f"choice_{bit}_{column}"
             choice = choice[: max(1, (len(sources) - 1).bit_length())]
-            choices.append((*fan_out(m, choice, 1, name=name, platform=platform), sources))
+            choice = delay(m, choice, self.ROTATION_LEAD - 1, name=f"{name}_decided")
+            registers = fan_out(m, choice, len(self._slices), name=name, platform=platform)
+            choices.append((registers, sources))
         return choices
 
 

@@ -2,7 +2,6 @@
 
 from amaranth.hdl import *
 from amaranth.lib import data, stream, wiring
-from amaranth.lib.fifo import SyncFIFOBuffered
 from amaranth.lib.wiring import In, Out
 
 from coprune_hw.contract import AcceleratorConfig
@@ -10,6 +9,7 @@ from coprune_hw.contract.instructions import RAW_WORDS, Place, Prefix
 from coprune_hw.contract.parameters import ChannelParameters
 
 from .delay import delay
+from .fan_out import fan_out
 from .interfaces import completion_signature, pixel_write_layout, table_write_signature
 from .parameter_memory import ParameterMemory
 from .pixel_address import PixelAddress
@@ -21,6 +21,7 @@ from .sequencer import (
     DrainSettings,
     DrainTile,
 )
+from .stream_fifo import StreamFifo
 from .table_memory import TableMemory
 
 
@@ -132,30 +133,31 @@ class Drain(wiring.Component):
     def elaborate(self, platform):
         config = self._config
         m = Module()
-        m.submodules.jobs = jobs = SyncFIFOBuffered(
-            width=DrainSettings.as_shape().size, depth=MOST_IN_FLIGHT
-        )
-        m.submodules.prefixes = prefixes = SyncFIFOBuffered(
-            width=Prefix.as_shape().size, depth=MOST_IN_FLIGHT
-        )
-        m.submodules.tiles = tiles = SyncFIFOBuffered(
-            width=DrainTile.as_shape().size, depth=MOST_UNWRITTEN_TILES
-        )
-        settings = data.View(DrainSettings, jobs.r_data)
+        queues = [
+            StreamFifo(shape, depth=depth, buffered=True)
+            for shape, depth in (
+                (DrainSettings, MOST_IN_FLIGHT),
+                (Prefix, MOST_IN_FLIGHT),
+                (DrainTile, MOST_UNWRITTEN_TILES),
+            )
+        ]
+        m.submodules.jobs, m.submodules.prefixes, m.submodules.tiles = queues
+        jobs, prefixes, tiles = queues
+        settings = jobs.o.payload
         m.d.comb += [
-            jobs.w_data.eq(self.job.payload.settings),
-            jobs.w_en.eq(self.job.valid),
-            prefixes.w_data.eq(self.job.payload.prefix),
-            prefixes.w_en.eq(self.job.valid),
-            self.job.ready.eq(jobs.w_rdy),
-            tiles.w_data.eq(delay(m, self.tile.payload, 1, name="tile_payload").as_value()),
-            tiles.w_en.eq(delay(m, self.tile.valid, 1, name="tile_valid", init=0)),
+            jobs.i.payload.eq(self.job.payload.settings),
+            jobs.i.valid.eq(self.job.valid),
+            prefixes.i.payload.eq(self.job.payload.prefix),
+            prefixes.i.valid.eq(self.job.valid),
+            self.job.ready.eq(jobs.i.ready),
+            tiles.i.payload.eq(delay(m, self.tile.payload, 1, name="tile_payload")),
+            tiles.i.valid.eq(delay(m, self.tile.valid, 1, name="tile_valid", init=0)),
         ]
         # In the cycle before a job's first `begin`: its first sums meet what is adopted now.
         adopt = self.tile.valid & self.tile.payload.first
         adopt = delay(m, adopt, self._sums_latency - 1, name="adopt", init=0)
         let_go = delay(m, adopt, 1 + self.held_latency(config), name="let_go", init=0)
-        shift_parameters = self._fetch_parameters(m, jobs, settings, let_go)
+        shift_parameters = self._fetch_parameters(m, platform, jobs, settings, let_go)
         choices = self._choose_bytes(m, settings, adopt)
         word = self._requantize(m, settings, adopt, shift_parameters, choices)
         if config.tables:
@@ -172,31 +174,37 @@ class Drain(wiring.Component):
         ]
         return m
 
-    def _fetch_parameters(self, m, jobs, settings, let_go):
-        """Fetches the oldest job's parameters and holds them. Returns their shift."""
+    def _fetch_parameters(self, m, platform, jobs, settings, let_go):
+        """Fetches the oldest job's parameters and holds them. Returns their shift, lane by lane."""
         config = self._config
         fetch_cycles = self.fetch_cycles(config)
         early_cycle = self.parameters_latency(config, sums_latency=self._sums_latency) - 1
         cycle = Signal(range(fetch_cycles))
-        shift = Signal()
+        cycle_soon = Signal.like(cycle)
+        fetches_soon = Signal()
         m.d.comb += self.parameter_address.eq(settings.parameter_base + cycle)
+        m.d.sync += [
+            cycle.eq(cycle_soon),
+            # A register, since the sequencer waits for it.
+            self.parameters_ready.eq(fetches_soon & (cycle_soon == early_cycle)),
+        ]
         with m.FSM(name="parameters"):
-            with m.State("WAIT"):
-                m.d.sync += cycle.eq(0)
-                with m.If(jobs.r_rdy):
-                    m.next = "FETCH"
+            with m.State("WAIT"), m.If(jobs.o.valid):
+                m.d.comb += fetches_soon.eq(1)
+                m.next = "FETCH"
             with m.State("FETCH"):
-                m.d.sync += cycle.eq(cycle + 1)
-                m.d.comb += [
-                    shift.eq((cycle >= ParameterMemory.LATENCY) & (cycle < fetch_cycles - 1)),
-                    self.parameters_ready.eq(cycle == early_cycle),
-                ]
+                m.d.comb += cycle_soon.eq(cycle + 1)
                 with m.If(cycle == fetch_cycles - 1):
                     m.next = "HOLD"
+                with m.Else():
+                    m.d.comb += fetches_soon.eq(1)
             with m.State("HOLD"), m.If(let_go):
-                m.d.comb += jobs.r_en.eq(1)
+                m.d.comb += jobs.o.ready.eq(1)
                 m.next = "WAIT"
-        return shift
+        shift_soon = (
+            fetches_soon & (cycle_soon >= ParameterMemory.LATENCY) & (cycle_soon < fetch_cycles - 1)
+        )
+        return fan_out(m, shift_soon, config.lanes, name="shift", platform=platform)
 
     def _complete(self, m, prefixes):
         """Reports completed jobs, in order."""
@@ -204,9 +212,9 @@ class Drain(wiring.Component):
         reported = self.completion.valid & self.completion.ready
         m.d.sync += unreported.eq(unreported + self.completed - reported)
         m.d.comb += [
-            self.completion.payload.eq(prefixes.r_data),
+            self.completion.payload.eq(prefixes.o.payload),
             self.completion.valid.eq(unreported.any()),
-            prefixes.r_en.eq(reported),
+            prefixes.o.ready.eq(reported),
         ]
 
     def _choose_bytes(self, m, settings, adopt):
@@ -235,7 +243,7 @@ class Drain(wiring.Component):
         following = self.parameter
         for lane in reversed(range(config.lanes)):
             parameters = Signal(ChannelParameters, name=f"parameters_{lane}", reset_less=True)
-            with m.If(shift_parameters):
+            with m.If(shift_parameters[lane]):
                 m.d.sync += parameters.eq(following)
             following = parameters
             m.submodules[f"requantizer_{lane}"] = requantizer = Requantizer(config)
@@ -287,8 +295,8 @@ class Drain(wiring.Component):
         byte = Signal(range(RAW_WORDS), reset_less=True)
         byte_words = Signal.like(job.output.base, reset_less=True)
         ends_column = ~job.raw | (byte == RAW_WORDS - 1)
-        next_tile = data.View(DrainTile, tiles.r_data)
-        m.d.comb += tiles.r_en.eq(begin)
+        next_tile = tiles.o.payload
+        m.d.comb += tiles.o.ready.eq(begin)
         with m.If(begin):
             m.d.sync += [tile.eq(next_tile), active.eq(1), column.eq(0)]
             m.d.sync += [byte.eq(0), byte_words.eq(0)]

@@ -8,6 +8,7 @@ from coprune_hw.contract import AcceleratorConfig
 
 from .access_processor import AccessProcessor
 from .activation_memory import ActivationMemory
+from .delay import delay
 from .execute import ExecuteUnit
 from .interfaces import axi4_lite_signature, axi4_signature, pixel_write_layout
 from .synchronizer import UNITS
@@ -62,7 +63,8 @@ class Machine(wiring.Component):
         connect(m, flipped(self.host), access.host)
         connect(m, execute.observe, flipped(self.observe.drained))
         m.d.comb += [
-            execute.halt.eq(access.halt),
+            # A cycle later, since it reaches far.
+            execute.halt.eq(delay(m, access.halt, 1, name="execute_halt", init=1)),
             access.execute_busy.eq(execute.busy),
             access.execute_error.eq(execute.error),
             access.execute_error_code.eq(execute.error_code),

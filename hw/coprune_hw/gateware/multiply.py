@@ -9,18 +9,18 @@ OPERAND_BITS = 18
 """Of an ECP5's multiplier."""
 
 
-def multiply(m: Module, weight: Value, channel: Value, *, name: str, platform) -> Signal:
-    """The product of two signed values, two cycles later, in as many bits as both have.
+def multiply(m: Module, a: Value, b: Value, *, name: str, platform, latency: int = 2) -> Signal:
+    """The product of two signed values, `latency` cycles later, in as many bits as both have.
 
-    On an ECP5 operands and product are registered within the multiplier, which Yosys does not do:
-    their wires need not reach registers elsewhere. The operands are in the upper bits, whose signs
-    need no wires.
+    On an ECP5 the product, and with a latency of 2 the operands, are registered within the
+    multiplier, which Yosys does not do: their wires need not reach registers elsewhere. The
+    operands are in the upper bits, whose signs need no wires.
     """
-    bits = len(weight) + len(channel)
+    bits = len(a) + len(b)
     if not is_ecp5(platform):
         operands = [
-            delay(m, value, 1, name=f"{operand}_{name}").as_signed()
-            for operand, value in (("weight", weight), ("channel", channel))
+            delay(m, value, latency - 1, name=f"{operand}_{name}").as_signed()
+            for operand, value in (("a", a), ("b", b))
         ]
         product = Signal(signed(bits), name=f"product_{name}", reset_less=True)
         m.d.sync += product.eq(operands[0] * operands[1])
@@ -28,12 +28,12 @@ def multiply(m: Module, weight: Value, channel: Value, *, name: str, platform) -
     product = Signal(signed(bits), name=f"product_{name}")
     whole = Signal(2 * OPERAND_BITS, name=f"whole_{name}")
     pins = {}
-    for port, value in (("A", weight), ("B", channel)):
+    for port, value in (("A", a), ("B", b)):
         operand = Cat(C(0, OPERAND_BITS - len(value)), value)
         pins |= {f"i_{port}{bit}": operand[bit] for bit in range(OPERAND_BITS)}
         pins |= {f"i_SIGNED{port}": 1, f"i_SOURCE{port}": 0}
     registers = {}
-    for register in ("INPUTA", "INPUTB", "OUTPUT"):
+    for register in ("INPUTA", "INPUTB", "OUTPUT") if latency == 2 else ("OUTPUT",):
         registers |= {
             f"p_REG_{register}_CLK": "CLK0",
             f"p_REG_{register}_CE": "CE0",

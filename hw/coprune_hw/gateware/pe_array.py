@@ -13,8 +13,11 @@ from .delay import delay
 from .fan_out import fan_out
 from .multiply import multiply
 
-COLUMNS_PER_INDEX = 4
-"""That share a copy of a lane's channel index."""
+COLUMNS_PER_COPY = 4
+"""That share a copy of a lane's channel index, and of what the slot has the array do."""
+
+COLUMNS_PER_WEIGHT = 8
+"""That share a copy of a lane's weight."""
 
 
 class SlotFlags(data.Struct):
@@ -110,6 +113,13 @@ class PEArray(wiring.Component):
         # Cycle 0: decode. Cycle 1: select the channel. Cycle 2: multiply. Cycle 3: accumulate.
         decoded = delay(m, flags, 1, name=f"flags_{group}_decoded", init=0)
         selected = delay(m, decoded, 1, name=f"flags_{group}_selected", init=0)
+        valid, replaces = (
+            self._fan_out(m, platform, value, COLUMNS_PER_COPY, name=f"{name}_{group}")
+            for name, value in (
+                ("valid", decoded.valid),
+                ("replaces", decoded.first | ~decoded.maximum),
+            )
+        )
         multiplied = delay(m, selected, 1, name=f"flags_{group}_multiplied", init=0)
         complete_soon = multiplied.valid & multiplied.last
         complete = delay(m, complete_soon, 1, name=f"complete_{group}", init=0)
@@ -126,36 +136,46 @@ class PEArray(wiring.Component):
         alone_soon = selected.first | selected.maximum
         soon = {"alone": alone_soon, "complete": complete_soon, "moves": moves_soon}
         controls = [
-            fan_out(m, value, len(words), name=f"{name}_{group}_column", platform=platform)
+            self._fan_out(m, platform, value, 1, name=f"{name}_{group}_column")
             for name, value in soon.items()
         ]
-        columns = list(zip(words, *controls, strict=True))
+        columns = list(zip(words, valid, replaces, *controls, strict=True))
         for offset in range(self._config.lane_group):
             lane = group * self._config.lane_group + offset
             field = self.fields[group][offset]
-            weight, indices = self._decode(m, platform, field, flags.diagonal, lane=lane)
-            self._add_lane(m, platform, lane, columns, weight, indices, selected)
+            weights, indices = self._decode(m, platform, field, flags.diagonal, lane=lane)
+            self._add_lane(m, platform, lane, columns, weights, indices)
         return drain
 
-    def _decode(self, m, platform, field, diagonal, *, lane):
-        """Registered 12-bit weight of a lane, and its channel index for each column."""
-        weight = Signal(signed(LANE_BITS), name=f"weight_{lane}", reset_less=True)
-        narrow = data.View(LaneField, field)
-        m.d.sync += weight.eq(Mux(diagonal, field.as_signed(), narrow.weight))
-        index = Mux(diagonal, lane, narrow.index)[: self._config.index_bits]
+    def _fan_out(self, m, platform, value, columns_per_copy, *, name):
+        """For each column a register of the value, which some columns share."""
         columns = self._config.columns
-        copies = -(-columns // COLUMNS_PER_INDEX)
-        indices = fan_out(m, index, copies, name=f"index_{lane}", platform=platform)
-        return weight, [indices[column // COLUMNS_PER_INDEX] for column in range(columns)]
+        copies = -(-columns // columns_per_copy)
+        registers = fan_out(m, value, copies, name=name, platform=platform)
+        return [registers[column // columns_per_copy] for column in range(columns)]
 
-    def _add_lane(self, m, platform, lane, columns, weight, indices, selected):
+    def _decode(self, m, platform, field, diagonal, *, lane):
+        """Registered 12-bit weight of a lane, and its channel index, for each column."""
+        narrow = data.View(LaneField, field)
+        # Both as wide as a diagonal slot's.
+        weight = Mux(diagonal, field.as_signed(), narrow.weight)[:LANE_BITS]
+        index = Mux(diagonal, lane, narrow.index)[: self._config.index_bits]
+        return (
+            self._fan_out(m, platform, value, columns, name=f"{name}_{lane}")
+            for name, value, columns in (
+                ("weight", weight, COLUMNS_PER_WEIGHT),
+                ("index", index, COLUMNS_PER_COPY),
+            )
+        )
+
+    def _add_lane(self, m, platform, lane, columns, weights, indices):
         accumulator_shape = signed(self._config.accumulator_bits)
         shadows = [
             Signal(accumulator_shape, name=f"shadow_{lane}_{column}", reset_less=True)
             for column in range(len(columns))
         ]
         m.d.comb += self.sums[lane].eq(shadows[0])
-        for column, (word, alone, complete, moves) in enumerate(columns):
+        for column, (word, valid, replaces, alone, complete, moves) in enumerate(columns):
             place = f"{lane}_{column}"
             channel = Signal(signed(8), name=f"channel_{place}", reset_less=True)
             largest = Signal(signed(8), name=f"largest_{place}", reset_less=True)
@@ -164,10 +184,11 @@ class PEArray(wiring.Component):
             channel_soon = word.word_select(indices[column], 8)
             m.d.sync += channel.eq(channel_soon)
             # The product of a maximum stays until a larger channel comes.
-            is_larger = selected.first | ~selected.maximum | (channel > largest)
-            m.d.sync += counts.eq(selected.valid & is_larger)
-            with m.If(selected.valid & is_larger):
+            is_kept = valid & (replaces | (channel > largest))
+            m.d.sync += counts.eq(is_kept)
+            with m.If(is_kept):
                 m.d.sync += largest.eq(channel)
+            weight = weights[column].as_signed()
             product = multiply(m, weight, channel_soon, name=place, platform=platform)
             total = accumulate(m, accumulator, product, alone=alone, platform=platform)
             with m.If(counts):

@@ -9,6 +9,7 @@ from coprune_hw.contract.arithmetic import MULTIPLIER_BITS, SATURATED_BITS
 from coprune_hw.contract.parameters import ChannelParameters
 
 from .delay import delay
+from .multiply import multiply
 
 PRODUCT_BITS = SATURATED_BITS + MULTIPLIER_BITS + 1
 
@@ -97,8 +98,14 @@ class Requantizer(wiring.Component):
 
         # Cycle 5: multiply.
         multiplier = adopted(parameters.multiplier, cycle=5, name="multiplier")
-        product = Signal(signed(PRODUCT_BITS), reset_less=True)
-        m.d.sync += product.eq(saturated * multiplier)
+        product = multiply(
+            m,
+            saturated,
+            Cat(multiplier, C(0, 1)).as_signed(),
+            name="requantize",
+            platform=platform,
+            latency=1,
+        )
 
         # Cycles 6 and 7: post-shift, coarse and fine, of twice the product.
         coarse_product = Signal(signed(PRODUCT_BITS + 1), reset_less=True)

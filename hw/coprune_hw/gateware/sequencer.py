@@ -131,9 +131,20 @@ class Sequencer(wiring.Component):
         m = Module()
         execute = Signal(Execute, reset_less=True)
         in_flight = Signal(range(MOST_IN_FLIGHT + 1))
+        in_flight_soon = Signal.like(in_flight)
         accepted = Signal()
-        m.d.sync += in_flight.eq(in_flight + accepted - self.completed)
-        m.d.comb += self.busy.eq(in_flight.any())
+        idle_soon = Signal()
+        # The state is idle, and another instruction may be in flight: a register, for the queue.
+        accepts = Signal(init=1)
+        m.d.comb += [
+            in_flight_soon.eq(in_flight + accepted - self.completed),
+            self.instruction.ready.eq(accepts & ~self.halt),
+            self.busy.eq(in_flight.any()),
+        ]
+        m.d.sync += [
+            in_flight.eq(in_flight_soon),
+            accepts.eq(idle_soon & (in_flight_soon < MOST_IN_FLIGHT)),
+        ]
         # Tiles whose last slot was issued, and whose last word is not written.
         unwritten_tiles = Signal(range(MOST_UNWRITTEN_TILES + 1))
         m.d.sync += unwritten_tiles.eq(unwritten_tiles + self.drain_tile.valid - self.tile_written)
@@ -158,11 +169,12 @@ class Sequencer(wiring.Component):
 
         with m.FSM(name="sequencer"):
             with m.State("IDLE"):
-                m.d.comb += self.instruction.ready.eq(~self.halt & (in_flight < MOST_IN_FLIGHT))
                 m.d.sync += execute.eq(self.instruction.payload)
                 with m.If(self.instruction.valid & self.instruction.ready):
                     m.d.comb += accepted.eq(1)
                     m.next = "CHECK"
+                with m.Else():
+                    m.d.comb += idle_soon.eq(1)
             # The checks are long sums: they have a cycle of their own.
             with m.State("CHECK"):
                 m.next = "START"
@@ -184,6 +196,7 @@ class Sequencer(wiring.Component):
                     self.drain_stall.eq(~allowed),
                 ]
                 with m.If(self.slot_valid & self.drain_tile.valid & self.drain_tile.payload.last):
+                    m.d.comb += idle_soon.eq(1)
                     m.next = "IDLE"
             # An error elsewhere, or here: only a reset leads out.
             with m.State("STOPPED"):

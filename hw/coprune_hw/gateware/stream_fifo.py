@@ -1,21 +1,25 @@
 """A FIFO between two streams of one payload shape."""
 
 from amaranth.hdl import *
-from amaranth.lib import fifo, stream, wiring
+from amaranth.lib import memory, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 
 class StreamFifo(wiring.Component):
-    """Hold up to `depth` payloads, in order.
+    """Hold up to `depth` payloads, in order. All that it says to its neighbours is in registers.
+
+    The oldest payload is in a register, the others in a memory behind it.
 
     Parameters
     ----------
     shape : shape-like
         Of the payloads.
     depth : int
+        At least 1, or 2 where `buffered`.
     buffered : bool
-        Whether the output comes from a register, as block RAM wants it; otherwise the memory is
-        read combinationally, as distributed RAM can.
+        Whether every payload passes through the memory, which may be block RAM then; otherwise the
+        first one goes to the register straight away, and the memory is read combinationally, as
+        distributed RAM can.
 
     Members
     -------
@@ -47,15 +51,67 @@ class StreamFifo(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        kind = fifo.SyncFIFOBuffered if self._buffered else fifo.SyncFIFO
-        m.submodules.storage = storage = kind(width=self._width, depth=self._depth)
+        memory_depth = self._depth - 1
+        accepts = Signal(init=1)
+        # Whether the memory has any.
+        waits = Signal()
+        in_memory = Signal(range(max(self._depth, 2)))
+        in_memory_soon = Signal.like(in_memory)
+        level_soon = Signal.like(self.level)
+        accepted = self.i.valid & accepts
+        given = self.o.valid & self.o.ready
+        is_free = ~self.o.valid | self.o.ready
+        leaves_memory = Signal()
+        passes_by = Signal()
+        enters_memory = accepted & ~passes_by
         m.d.comb += [
-            storage.w_data.eq(self.i.payload),
-            storage.w_en.eq(self.i.valid),
-            self.i.ready.eq(storage.w_rdy),
-            Value.cast(self.o.payload).eq(storage.r_data),
-            self.o.valid.eq(storage.r_rdy),
-            storage.r_en.eq(self.o.ready),
-            self.level.eq(storage.level),
+            self.i.ready.eq(accepts),
+            level_soon.eq(self.level + accepted - given),
+            in_memory_soon.eq(in_memory + enters_memory - leaves_memory),
+            leaves_memory.eq(waits & is_free),
         ]
+        m.d.sync += [
+            self.level.eq(level_soon),
+            in_memory.eq(in_memory_soon),
+            waits.eq(in_memory_soon.any()),
+        ]
+        with m.If(is_free):
+            m.d.sync += self.o.valid.eq(waits | passes_by)
+
+        oldest = self._add_memory(m, memory_depth, enters_memory, leaves_memory)
+        if self._buffered:
+            m.d.comb += Value.cast(self.o.payload).eq(oldest)
+            m.d.sync += accepts.eq(in_memory_soon != memory_depth)
+            return m
+        payload = Signal(self._width, reset_less=True)
+        m.d.comb += [
+            passes_by.eq(accepted & ~waits & is_free),
+            Value.cast(self.o.payload).eq(payload),
+        ]
+        m.d.sync += accepts.eq(level_soon != self._depth)
+        with m.If(is_free):
+            m.d.sync += payload.eq(Mux(waits, oldest, self.i.payload))
         return m
+
+    def _add_memory(self, m, depth, enters, leaves):
+        """Behind the oldest payload. Returns the next; a cycle after it leaves, if `buffered`."""
+        if depth == 0:
+            return C(0, self._width)
+        # Two words at least, so that there is an address.
+        words = max(depth, 2)
+        m.submodules.storage = storage = memory.Memory(shape=self._width, depth=words, init=[])
+        write_port = storage.write_port()
+        read_port = storage.read_port(domain="sync" if self._buffered else "comb")
+        for address, moves in ((write_port.addr, enters), (read_port.addr, leaves)):
+            place = Signal(range(words), name=f"place_{'in' if moves is enters else 'out'}")
+            m.d.comb += address.eq(place)
+            with m.If(moves):
+                m.d.sync += place.eq(Mux(place == depth - 1, 0, place + 1))
+        m.d.comb += [
+            # What passes by may be written: it is overwritten.
+            write_port.en.eq(self.i.valid & self.i.ready),
+            write_port.data.eq(self.i.payload),
+        ]
+        if self._buffered:
+            m.d.comb += read_port.en.eq(leaves)
+        return read_port.data

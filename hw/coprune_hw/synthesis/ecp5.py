@@ -22,25 +22,25 @@ class Ecp5(LatticePlatform):
         super().__init__(toolchain="Trellis")
 
 
-SMALL_MULTIPLIERS = """
+PIXEL_PLACES = """
 wreduce t:$mul
 booth t:$mul r:A_WIDTH<14 %i
 """
-"""Commands that make the products of pixel addresses from logic."""
+"""Commands that make the products of pixel addresses from logic: multipliers are in few rows of the
+device, and LOAD, STORE and drain lie elsewhere."""
 
 
-def yosys_preparation(top: str, *, saves_multipliers: bool = False) -> str:
+def yosys_preparation(top: str) -> str:
     """Commands for Yosys before ``synth_ecp5 -run map_luts:json``.
 
     Wide multiplexers are found before lookup tables are: those that choose a channel are most of an
-    array's logic, and take half as many lookup tables this way. `saves_multipliers` is for devices
-    of few: five less.
+    array's logic, and take half as many lookup tables this way.
     """
     return f"""
 hierarchy -top {top}
 proc
 flatten
-{SMALL_MULTIPLIERS if saves_multipliers else ""}
+{PIXEL_PLACES}
 synth_ecp5 -top {top} -run begin:map_luts
 muxcover -mux16 -mux8 -mux4 -nodecode
 techmap -map {MULTIPLEXERS}

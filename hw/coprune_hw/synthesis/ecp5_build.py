@@ -12,7 +12,8 @@ from amaranth.hdl import Elaboratable
 from amaranth.vendor import LatticePlatform
 
 from .ecp5 import yosys_places, yosys_preparation
-from .tools import ToolError, run_tool
+from .nextpnr_design import check_swapped_inputs, hold_placement
+from .tools import run_tool
 
 TOP = "top"
 STEPS = ("write", "synthesize", "place and route", "pack")
@@ -106,9 +107,7 @@ def build(
     plan = platform.prepare(
         top,
         TOP,
-        script_after_read=yosys_preparation(
-            TOP, saves_multipliers=platform.device in FEW_MULTIPLIERS
-        ),
+        script_after_read=yosys_preparation(TOP),
         synth_opts="-run map_luts:json",
         script_after_synth=yosys_places(places),
     )
@@ -170,7 +169,7 @@ def place_and_route(
     Raises
     ------
     ToolError
-        nextpnr is missing, failed, or did not end in time.
+        nextpnr is missing, failed, did not end in time, or made what does not work.
     """
 
     def run(log: str, *arguments: str) -> None:
@@ -185,18 +184,16 @@ def place_and_route(
     if not is_large:
         run("route.log", "--json", netlist, "--router", ROUTER_OF_FULL_DEVICE, *outputs)
         return
-    placed = f"{Path(netlist).stem}.placed.json"
+    placed, held, routed = (
+        f"{Path(netlist).stem}.{state}.json" for state in ("placed", "held", "routed")
+    )
     run(
         *("place.log", "--json", netlist, "--router", ROUTER_OF_LARGE_ARRAY),
         *("--no-route", "--write", placed),
     )
-    # nextpnr takes the settings in the file, not its options.
-    design = (folder / placed).read_text()
-    setting = '"timing_driven": "{:032b}"'
-    if design.count(setting.format(1)) != 1:
-        raise ToolError(f"{folder / placed} has not one setting {setting.format(1)}")
-    (folder / placed).write_text(design.replace(setting.format(1), setting.format(0)))
-    run("route.log", "--json", placed, "--no-pack", "--no-place", *outputs)
+    hold_placement(folder / placed, folder / held, placer="sa", timing_driven=f"{0:032b}")
+    run("route.log", "--json", held, "--write", routed, *outputs)
+    check_swapped_inputs(folder / routed)
 
 
 def read_report(path: Path) -> BuildReport:

@@ -6,8 +6,9 @@ no way. With these cells fixed in order, it places the rest around them.
 
 Wires along the rows are what is scarce. So a column takes as little of a row's length as can be:
 half of its lanes are in one row, the other half below, and what passes from column to column, such
-as sums and weights, has half the way. And of the banks the same bits lie together: the crossbar
-turns each bit of the words by itself.
+as sums and weights, has half the way. The sums end in the requantizers, one for each lane, so these
+come before column 0. And of the banks the same bits lie together: the crossbar turns each bit of
+the words by itself.
 """
 
 from dataclasses import dataclass
@@ -95,32 +96,35 @@ def place_cells(config: AcceleratorConfig, device: str) -> dict[str, str]:
 
 
 def _place_multipliers(config: AcceleratorConfig, rows: DeviceRows) -> dict[str, str]:
-    """Those of the array.
+    """Those of the array, and of the requantizers, which sums reach at the end of column 0.
 
-    Columns begin at the left of the last two rows, or of the only one. Those that have no place
-    there go on in the first row, from its right end.
+    Requantizers and columns begin at the left of the last two rows, or of the only one. Columns
+    that have no place there go on in the first row, from right to left.
     """
     stacked_rows = range(len(rows.multipliers))[-2:]
     column_blocks = config.lanes // BLOCK_CELLS
     width = -(-column_blocks // len(stacked_rows))
-    stacked_columns = min(config.columns, rows.blocks // width)
-    other_columns = config.columns - stacked_columns
-    if other_columns * column_blocks > rows.blocks * (len(rows.multipliers) - len(stacked_rows)):
+    names = ["requantizer_{lane}.multiplier_requantize"]
+    names += [f"multiplier_{{lane}}_{column}" for column in range(config.columns)]
+    stacked = min(len(names), rows.blocks // width)
+    spare_blocks = rows.blocks - width * stacked
+    other_blocks = column_blocks * (len(names) - stacked)
+    if other_blocks > rows.blocks * (len(rows.multipliers) - len(stacked_rows)):
         return {}
-    spare_blocks = rows.blocks - width * stacked_columns
+    last_block = min((rows.blocks + other_blocks) // 2, rows.blocks - 1)
     places = {}
-    for column in range(config.columns):
+    for number, name in enumerate(names):
         for part in range(column_blocks):
-            if column < stacked_columns:
+            if number < stacked:
                 row = stacked_rows[part // width]
-                spare_before = spare_blocks * (2 * column + 1) // (2 * stacked_columns)
-                block = spare_before + width * column + part % width
+                spare_before = spare_blocks * (2 * number + 1) // (2 * stacked)
+                block = spare_before + width * number + part % width
             else:
                 row = 0
-                block = rows.blocks - 1 - column_blocks * (column - stacked_columns) - part
+                block = last_block - column_blocks * (number - stacked) - part
             for lane in range(BLOCK_CELLS):
-                name = f"multiplier_{BLOCK_CELLS * part + lane}_{column}"
-                places[name] = rows.multiplier(row, BLOCK_CELLS * block + lane)
+                cell = name.format(lane=BLOCK_CELLS * part + lane)
+                places[cell] = rows.multiplier(row, BLOCK_CELLS * block + lane)
     return places
 
 

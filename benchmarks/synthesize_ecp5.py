@@ -92,24 +92,17 @@ def route(netlist: Path, *, minutes: float) -> None:
     begin = time.monotonic()
     try:
         place_and_route(
-            netlist.name,
+            netlist.stem,
             netlist.parent,
-            options=[
-                "--85k",
-                "--package",
-                "CABGA756",
-                "--freq",
-                "100",
-                "--lpf-allow-unconstrained",
-            ],
-            outputs=["--report", f"{netlist.stem}.report.json"],
+            options=["--85k", "--package", "CABGA756", "--lpf-allow-unconstrained"],
+            clock_mhz=100,
             is_large=True,
             timeout_seconds=60 * minutes,
         )
         state = "routed"
     except ToolTimeoutError:
         state = f"not routed after {minutes:.0f} min"
-    logs = [netlist.parent / name for name in ("place.log", "route.log")]
+    logs = [netlist.parent / "place.log", *sorted(netlist.parent.glob("route*.log"))]
     text = "".join(log.read_text(errors="replace") for log in logs if log.exists())
     clocks = re.findall(r"Max frequency for clock.*?: ([\d.]+) MHz", text)
     overused = re.findall(r"overused=(\d+)", text)

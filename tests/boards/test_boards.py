@@ -10,7 +10,8 @@ from coprune.board_build import build_bitstream, find_board, load_bitstream
 from coprune_hw.boards import BOARDS, Ecp5Top
 from coprune_hw.boards.ecp5_board import MOST_BAUD_ERROR
 from coprune_hw.contract import AcceleratorConfig
-from coprune_hw.synthesis.tools import ToolError, find_tool
+from coprune_hw.synthesis import ecp5_build
+from coprune_hw.synthesis.tools import ToolError, ToolTimeoutError, find_tool
 
 pytestmark = pytest.mark.filterwarnings("ignore::amaranth.hdl._ir.UnusedElaboratable")
 
@@ -21,11 +22,12 @@ TOOLS = {
         *--no-route*) echo "$@" > "$RECORD/placer"; cp "$PLACED" top.placed.json;;
         *)
             echo "$@" > "$RECORD/nextpnr"
-            cp "$REPORT" top.report.json
-            touch top.config
+            cp "$REPORT" new.top.report.json
+            if [ -e "$REPORT.next" ]; then mv "$REPORT.next" "$REPORT"; fi
+            touch new.top.config
             if [ -e top.held.json ]; then
-                cp top.held.json "$RECORD"
-                cp "$PLACED" top.routed.json
+                mv top.held.json "$RECORD/held$(ls "$RECORD" | grep -c held).json"
+                cp "$PLACED" new.top.routed.json
             fi;;
         esac""",
     "ECPPACK": "echo bitstream > top.bit",
@@ -53,7 +55,12 @@ LOOKUP_TABLE = {
 PLACED = {
     "modules": {
         "top": {
-            "settings": {"placer": "static", "timing_driven": f"{1:032b}"},
+            "settings": {
+                "placer": "static",
+                "router/tmg_ripup": "0 ",
+                "target_freq": "80000000.000000",
+                "timing_driven": f"{1:032b}",
+            },
             "cells": {"memory": LOOKUP_TABLE},
             "netnames": {},
         }
@@ -135,16 +142,49 @@ def test_builds_with_the_tools_in_order(tools, tmp_path):
 
 
 def test_a_large_array_is_placed_with_its_timing_in_view_and_routed_without(tools, tmp_path):
+    slow = copy.deepcopy(REPORT)
+    slow["fmax"]["system"]["achieved"] = 77.0
+    (tmp_path / "report.json").rename(tmp_path / "report.json.next")
+    (tmp_path / "report.json").write_text(json.dumps(slow))
+    steps = []
     board = find_board("ulx3s-85f")
-    build_bitstream(board, tmp_path / "made")
+    result = build_bitstream(board, tmp_path / "made", begin_step=steps.append)
+    assert steps == ["write", "synthesize", "place", "route", "route for 80.0 MHz", "pack"]
+    assert result["achieved_mhz"] == 84.5
     script = (tools / "top.ys").read_text()
     assert 'setattr -set BEL "X13/Y34/MULT18_0" c:*.multiplier_0_0' in script
     assert "--json top.json --router router2" in (tools / "placer").read_text()
-    options = (tools / "nextpnr").read_text()
-    assert "--json top.held.json" in options
-    held = json.loads((tools / "top.held.json").read_text())["modules"]["top"]
-    assert held["settings"] == {"placer": "sa", "timing_driven": f"{0:032b}"}
-    assert held["cells"]["memory"]["attributes"] == {"BEL": "X7/Y8/SLICEB.K1"}
+    assert "--json top.held.json" in (tools / "nextpnr").read_text()
+    held = [
+        json.loads((tools / f"held{run}.json").read_text())["modules"]["top"] for run in range(2)
+    ]
+    for run in held:
+        assert run["settings"]["placer"] == "sa"
+        assert run["cells"]["memory"]["attributes"] == {"BEL": "X7/Y8/SLICEB.K1"}
+    names = ("timing_driven", "router/tmg_ripup", "target_freq")
+    assert [[run["settings"][name] for name in names] for run in held] == [
+        [f"{0:032b}", "0 ", "80000000.000000"],
+        [f"{1:032b}", "1 ", "80000000.000000"],
+    ]
+
+
+def test_a_step_that_does_not_end_leaves_what_the_one_before_reached(tools, tmp_path, monkeypatch):
+    slow = copy.deepcopy(REPORT)
+    slow["fmax"]["system"]["achieved"] = 50.0
+    (tmp_path / "report.json").write_text(json.dumps(slow))
+    run_tool = ecp5_build.run_tool
+
+    def run_some(name, arguments, *, log, **options):
+        if log.name == "route_53.0.log":
+            (log.parent / "new.top.config").write_text("half")
+            raise ToolTimeoutError("too long")
+        run_tool(name, arguments, log=log, **options)
+
+    monkeypatch.setattr(ecp5_build, "run_tool", run_some)
+    result = build_bitstream(find_board("ulx3s-85f"), tmp_path / "made")
+    assert (result["achieved_mhz"], result["wanted_mhz"]) == (50.0, 80.0)
+    assert (tmp_path / "made" / "top.config").read_text() == ""
+    assert not list((tmp_path / "made").glob("new.*"))
 
 
 def test_a_large_array_with_a_memory_whose_inputs_were_swapped_is_refused(tools, tmp_path):

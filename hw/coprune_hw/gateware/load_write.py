@@ -76,6 +76,10 @@ class LoadWriter(wiring.Component):
         chunks, locations = chunker.chunks, walk.locations
         job = self.jobs.payload
         is_written, completes = Signal(), Signal()
+        # Only pixels wait, for their place. In a register of its own: beats from afar wait for it.
+        are_pixels = Signal(reset_less=True)
+        can_write = locations.valid & locations.payload.in_range
+        m.d.comb += chunks.ready.eq(~are_pixels | (self.pixels.ready & can_write))
         m.d.comb += [
             chunker.runs.payload.size.eq(job.size),
             chunker.runs.payload.chunks.eq(job.chunks),
@@ -87,6 +91,7 @@ class LoadWriter(wiring.Component):
                 m.d.comb += self.jobs.ready.eq(~self.completions.valid | self.completions.ready)
                 m.d.sync += [
                     kind.eq(job.load.kind),
+                    are_pixels.eq(job.load.kind == LoadKind.PIXELS),
                     prefix.eq(job.load.prefix),
                     address.eq(job.load.place.base),
                     present.eq(Cat(job.load.pixel_bytes > i for i in range(config.lanes))),
@@ -106,25 +111,14 @@ class LoadWriter(wiring.Component):
             with m.State("WRITE"):
                 with m.Switch(kind):
                     with m.Case(LoadKind.SLOTS):
-                        m.d.comb += [
-                            self.slots.valid.eq(chunks.valid),
-                            chunks.ready.eq(1),
-                        ]
+                        m.d.comb += self.slots.valid.eq(chunks.valid)
                     with m.Case(LoadKind.PARAMETERS):
-                        m.d.comb += [
-                            self.parameters.valid.eq(chunks.valid),
-                            chunks.ready.eq(1),
-                        ]
+                        m.d.comb += self.parameters.valid.eq(chunks.valid)
                     with m.Case(LoadKind.TABLES):
-                        m.d.comb += [
-                            self.tables.valid.eq(chunks.valid),
-                            chunks.ready.eq(1),
-                        ]
+                        m.d.comb += self.tables.valid.eq(chunks.valid)
                     with m.Case(LoadKind.PIXELS):
-                        can_write = locations.valid & locations.payload.in_range
                         m.d.comb += [
                             self.pixels.valid.eq(chunks.valid & can_write),
-                            chunks.ready.eq(self.pixels.ready & can_write),
                             locations.ready.eq(is_written),
                         ]
                         with m.If(locations.valid & ~locations.payload.in_range):

@@ -179,7 +179,7 @@ class PEArray(wiring.Component):
             place = f"{lane}_{column}"
             channel = Signal(signed(8), name=f"channel_{place}", reset_less=True)
             largest = Signal(signed(8), name=f"largest_{place}", reset_less=True)
-            counts = Signal(name=f"counts_{place}")
+            counts = Signal(name=f"counts_{place}", reset_less=True)
             accumulator = Signal(accumulator_shape, name=f"accumulator_{place}", reset_less=True)
             channel_soon = word.word_select(indices[column], 8)
             m.d.sync += channel.eq(channel_soon)

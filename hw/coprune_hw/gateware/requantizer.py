@@ -61,7 +61,7 @@ class Requantizer(wiring.Component):
         m = Module()
         adopts = [self.adopt]
         for cycle in range(1, self.LATENCY):
-            adopts.append(delay(m, adopts[-1], 1, name=f"adopt_{cycle}", init=0))
+            adopts.append(delay(m, adopts[-1], 1, name=f"adopt_{cycle}"))
 
         def adopted(value, *, cycle, name):
             """The parameter that the accumulator in this cycle's stage came with."""

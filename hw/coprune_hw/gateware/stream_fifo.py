@@ -97,16 +97,17 @@ class StreamFifo(wiring.Component):
         """Behind the oldest payload. Returns the next; a cycle after it leaves, if `buffered`."""
         if depth == 0:
             return C(0, self._width)
-        # Two words at least, so that there is an address.
-        words = max(depth, 2)
+        # A power of two, so that the places wrap; two words at least, so that there is an address.
+        address_bits = max(1, (depth - 1).bit_length())
+        words = 1 << address_bits
         m.submodules.storage = storage = memory.Memory(shape=self._width, depth=words, init=[])
         write_port = storage.write_port()
         read_port = storage.read_port(domain="sync" if self._buffered else "comb")
         for address, moves in ((write_port.addr, enters), (read_port.addr, leaves)):
-            place = Signal(range(words), name=f"place_{'in' if moves is enters else 'out'}")
+            place = Signal(address_bits, name=f"place_{'in' if moves is enters else 'out'}")
             m.d.comb += address.eq(place)
             with m.If(moves):
-                m.d.sync += place.eq(Mux(place == depth - 1, 0, place + 1))
+                m.d.sync += place.eq(place + 1)
         m.d.comb += [
             # What passes by may be written: it is overwritten.
             write_port.en.eq(self.i.valid & self.i.ready),

@@ -96,10 +96,13 @@ class Synchronizer(wiring.Component):
                 to = "next" if sender == first else "previous"
                 back = "previous" if sender == first else "next"
                 tokens = Signal(TOKEN_BITS, name=f"{sender}_to_{receiver}")
-                has_token[sender, receiver] = tokens.any()
+                tokens_soon = Signal.like(tokens, name=f"{sender}_to_{receiver}_soon")
+                has_any = Signal(name=f"{sender}_to_{receiver}_any")
+                has_token[sender, receiver] = has_any
                 sent = done[sender] & completions[sender].payload[f"signal_{to}"]
                 used = started[receiver] & queues[receiver].payload.prefix[f"wait_{back}"]
-                m.d.sync += tokens.eq(tokens + sent - used)
+                m.d.comb += tokens_soon.eq(tokens + sent - used)
+                m.d.sync += [tokens.eq(tokens_soon), has_any.eq(tokens_soon.any())]
 
         for index, unit in enumerate(units):
             queue, output = queues[unit], getattr(self, unit)

@@ -13,10 +13,9 @@ from amaranth.vendor import LatticePlatform
 
 from .ecp5 import yosys_places, yosys_preparation
 from .nextpnr_design import check_swapped_inputs, hold_placement
-from .tools import run_tool
+from .tools import ToolTimeoutError, run_tool
 
 TOP = "top"
-STEPS = ("write", "synthesize", "place and route", "pack")
 
 NEXTPNR_DEVICES = {
     "LFE5U-12F": "--12k",
@@ -62,6 +61,12 @@ ROUTER_OF_FULL_DEVICE = "router1"
 ROUTER_OF_LARGE_ARRAY = "router2"
 """The one gets along where few wires are left, the other where many are contested."""
 
+CLOCK_STEP = 1.06
+"""From the clock that a large array's routing has reached to the one it is told to reach next."""
+
+STEP_SECONDS = 1200
+"""After which such a step is given up: nextpnr itself goes on for ever if it cannot do it."""
+
 
 def build(
     top: Elaboratable,
@@ -92,7 +97,7 @@ def build(
     route : bool
         Go on after synthesis.
     begin_step : callable
-        Is told the `STEPS` as they begin.
+        Is told the steps as they begin.
 
     Returns
     -------
@@ -116,95 +121,134 @@ def build(
     run_tool("yosys", ["-q", f"{TOP}.ys"], folder=folder, log=folder / "yosys.log")
     if not route:
         return None
-    begin_step("place and route")
     options = [
         NEXTPNR_DEVICES[platform.device],
         *("--package", NEXTPNR_PACKAGES[platform.package]),
         *("--speed", platform.speed),
         *("--lpf", f"{TOP}.lpf"),
-        *("--freq", str(clock_mhz)),
         *("--seed", str(seed)),
     ]
-    place_and_route(
-        f"{TOP}.json",
+    report = place_and_route(
+        TOP,
         folder,
         options=options,
-        outputs=("--textcfg", f"{TOP}.config", "--report", f"{TOP}.report.json"),
+        clock_mhz=clock_mhz,
         is_large=platform.device not in FEW_MULTIPLIERS,
+        begin_step=begin_step,
     )
     begin_step("pack")
     pack = ["--compress", f"{TOP}.config", f"{TOP}.bit"]
     run_tool("ecppack", pack, folder=folder, log=folder / "ecppack.log")
-    return read_report(folder / f"{TOP}.report.json")
+    return report
 
 
 def place_and_route(
-    netlist: str,
+    name: str,
     folder: Path,
     *,
     options: Sequence[str],
-    outputs: Sequence[str],
+    clock_mhz: float,
     is_large: bool,
     timeout_seconds: float | None = None,
-) -> None:
-    """Run nextpnr on a netlist in a folder; ``place.log`` and ``route.log`` take its output.
+    begin_step: Callable[[str], None] = lambda step: None,
+) -> BuildReport:
+    """Run nextpnr on the netlist ``NAME.json`` in a folder: ``NAME.config``, ``NAME.report.json``.
 
     A large array is placed with its timing in view and routed without: its wires are contested, and
-    router2 does not move those that it takes for critical.
+    router2 does not move those that it takes for critical. Then what is too slow is routed again,
+    for a clock that is a little faster each time, until it is the wanted one or does not end.
 
     Parameters
     ----------
-    netlist : str
-        Name of the JSON file.
+    name : str
     folder : Path
+        Takes the logs, too: ``place.log``, ``route.log``, ``route_MHZ.log``.
     options : sequence of str
         Device, constraints and the like.
-    outputs : sequence of str
-        Options that name what comes out.
+    clock_mhz : float
+        That is wanted.
     is_large : bool
         Many columns; else one run, with the router for a device that is nearly full.
     timeout_seconds : float, optional
-        Of each run.
+        Of placement and of the first routing.
+    begin_step : callable
+        Is told the steps as they begin.
 
     Raises
     ------
     ToolError
         nextpnr is missing, failed, did not end in time, or made what does not work.
     """
+    placed, held, routed = (f"{name}.{state}.json" for state in ("placed", "held", "routed"))
 
-    def run(log: str, *arguments: str) -> None:
+    def run(log: str, *arguments: str, seconds: float | None = timeout_seconds) -> None:
         run_tool(
             "nextpnr-ecp5",
-            [*options, *PLACEMENT, *arguments],
+            [*options, "--freq", str(clock_mhz), *PLACEMENT, *arguments],
             folder=folder,
             log=folder / log,
-            timeout_seconds=timeout_seconds,
+            timeout_seconds=seconds,
         )
 
+    def route(log: str, design: str, *arguments: str, seconds: float | None = timeout_seconds):
+        """Route a design; what came of the one before stays if that fails."""
+        made = [f"{name}.{suffix}" for suffix in ("config", "report.json")]
+        outputs = [f"new.{file}" for file in made]
+        try:
+            run(
+                *(log, "--json", design, *arguments),
+                *("--textcfg", outputs[0], "--report", outputs[1]),
+                seconds=seconds,
+            )
+            if is_large:
+                check_swapped_inputs(folder / f"new.{routed}")
+                made.append(routed)
+            for file in made:
+                (folder / f"new.{file}").replace(folder / file)
+        finally:
+            for path in folder.glob("new.*"):
+                path.unlink()
+        return read_report(folder / f"{name}.report.json", clock_mhz=clock_mhz)
+
     if not is_large:
-        run("route.log", "--json", netlist, "--router", ROUTER_OF_FULL_DEVICE, *outputs)
-        return
-    placed, held, routed = (
-        f"{Path(netlist).stem}.{state}.json" for state in ("placed", "held", "routed")
-    )
+        begin_step("place and route")
+        return route("route.log", f"{name}.json", "--router", ROUTER_OF_FULL_DEVICE)
+    begin_step("place")
     run(
-        *("place.log", "--json", netlist, "--router", ROUTER_OF_LARGE_ARRAY),
+        *("place.log", "--json", f"{name}.json", "--router", ROUTER_OF_LARGE_ARRAY),
         *("--no-route", "--write", placed),
     )
+    begin_step("route")
     hold_placement(folder / placed, folder / held, placer="sa", timing_driven=f"{0:032b}")
-    run("route.log", "--json", held, "--write", routed, *outputs)
-    check_swapped_inputs(folder / routed)
+    report = route("route.log", held, "--write", f"new.{routed}")
+    while report.achieved_mhz < clock_mhz:
+        next_mhz = min(clock_mhz, report.achieved_mhz * CLOCK_STEP)
+        begin_step(f"route for {next_mhz:.1f} MHz")
+        hold_placement(
+            folder / routed,
+            folder / held,
+            placer="sa",
+            timing_driven=f"{1:032b}",
+            router__tmg_ripup="1 ",
+            target_freq=f"{1e6 * next_mhz:f}",
+        )
+        log = f"route_{next_mhz:.1f}.log"
+        try:
+            report = route(log, held, "--write", f"new.{routed}", seconds=STEP_SECONDS)
+        except ToolTimeoutError:
+            break
+    return report
 
 
-def read_report(path: Path) -> BuildReport:
+def read_report(path: Path, *, clock_mhz: float) -> BuildReport:
     """Read nextpnr's report; the system's clock is the one that reaches least."""
     report = json.loads(path.read_text())
     utilization = report["utilization"]
-    clocks = [clock for clock in report["fmax"].values() if clock["constraint"] > 0]
-    slowest = min(clocks, key=lambda clock: clock["achieved"] / clock["constraint"])
     return BuildReport(
         used={name: utilization[cell]["used"] for name, cell in UTILIZATION.items()},
         available={name: utilization[cell]["available"] for name, cell in UTILIZATION.items()},
-        achieved_mhz=slowest["achieved"],
-        wanted_mhz=slowest["constraint"],
+        achieved_mhz=min(
+            clock["achieved"] for clock in report["fmax"].values() if clock["constraint"] > 0
+        ),
+        wanted_mhz=clock_mhz,
     )

@@ -165,7 +165,7 @@ class Sequencer(wiring.Component):
         m.d.sync += invalid.eq(self._is_invalid(execute))
 
         allowed = self._allow_slot(m, execute, is_settled)
-        advance = self._walk(m, execute)
+        advance, begins = self._walk(m, execute)
 
         with m.FSM(name="sequencer"):
             with m.State("IDLE"):
@@ -177,6 +177,7 @@ class Sequencer(wiring.Component):
                     m.d.comb += idle_soon.eq(1)
             # The checks are long sums: they have a cycle of their own.
             with m.State("CHECK"):
+                m.d.comb += begins.eq(1)
                 m.next = "START"
             with m.State("START"):
                 with m.If(invalid):
@@ -244,9 +245,9 @@ class Sequencer(wiring.Component):
         return ~self.last | (~is_draining & (~first_tile | (are_ready & is_settled)))
 
     def _walk(self, m, execute):
-        """Counters of slots and tiles. Returns the signal that moves them on by a slot."""
+        """Counters of slots and tiles. Returns what moves them on by a slot, and what sets them."""
         config = self._config
-        advance = Signal()
+        advance, begins = Signal(), Signal()
         first = Signal()
         last = Signal()
         slot_address = Signal(ADDRESS_BITS, reset_less=True)
@@ -267,7 +268,7 @@ class Sequencer(wiring.Component):
             slot_address.eq(execute.slot_base),
             slots_left.eq(execute.slot_count),
         ]
-        with m.If(self.job.valid):
+        with m.If(begins):
             m.d.sync += [
                 *begin_stream,
                 first_tile.eq(1),
@@ -320,7 +321,7 @@ class Sequencer(wiring.Component):
             self.drain_tile.payload.first.eq(first_tile),
             self.drain_tile.payload.last.eq(last_tile),
         ]
-        return advance
+        return advance, begins
 
     def _is_invalid(self, execute):
         config = self._config

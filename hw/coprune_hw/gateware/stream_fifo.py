@@ -37,6 +37,11 @@ class StreamFifo(wiring.Component):
     LATENCY = 1
     BUFFERED_LATENCY = 2
 
+    @staticmethod
+    def memory_words(depth: int) -> int:
+        """Of the memory behind the oldest payload: a power of two, so that its addresses wrap."""
+        return 1 << max(1, (depth - 2).bit_length())
+
     def __init__(self, shape, *, depth: int, buffered: bool = False):
         self._width = Shape.cast(shape).width
         self._depth = depth
@@ -78,7 +83,7 @@ class StreamFifo(wiring.Component):
         with m.If(is_free):
             m.d.sync += self.o.valid.eq(waits | passes_by)
 
-        oldest = self._add_memory(m, memory_depth, enters_memory, leaves_memory)
+        oldest = self._add_memory(m, enters_memory, leaves_memory)
         if self._buffered:
             m.d.comb += Value.cast(self.o.payload).eq(oldest)
             m.d.sync += accepts.eq(in_memory_soon != memory_depth)
@@ -93,18 +98,16 @@ class StreamFifo(wiring.Component):
             m.d.sync += payload.eq(Mux(waits, oldest, self.i.payload))
         return m
 
-    def _add_memory(self, m, depth, enters, leaves):
+    def _add_memory(self, m, enters, leaves):
         """Behind the oldest payload. Returns the next; a cycle after it leaves, if `buffered`."""
-        if depth == 0:
+        if self._depth == 1:
             return C(0, self._width)
-        # A power of two, so that the places wrap; two words at least, so that there is an address.
-        address_bits = max(1, (depth - 1).bit_length())
-        words = 1 << address_bits
+        words = self.memory_words(self._depth)
         m.submodules.storage = storage = memory.Memory(shape=self._width, depth=words, init=[])
         write_port = storage.write_port()
         read_port = storage.read_port(domain="sync" if self._buffered else "comb")
         for address, moves in ((write_port.addr, enters), (read_port.addr, leaves)):
-            place = Signal(address_bits, name=f"place_{'in' if moves is enters else 'out'}")
+            place = Signal(range(words), name=f"place_{'in' if moves is enters else 'out'}")
             m.d.comb += address.eq(place)
             with m.If(moves):
                 m.d.sync += place.eq(place + 1)

@@ -12,6 +12,7 @@ from amaranth.hdl import Elaboratable
 from amaranth.vendor import LatticePlatform
 
 from .ecp5 import yosys_places, yosys_preparation
+from .ecp5_refinement import refine_placement
 from .nextpnr_design import check_swapped_inputs, hold_placement
 from .tools import ToolTimeoutError, run_tool
 
@@ -155,7 +156,8 @@ def place_and_route(
     """Run nextpnr on the netlist ``NAME.json`` in a folder: ``NAME.config``, ``NAME.report.json``.
 
     A large array is placed with its timing in view and routed without: its wires are contested, and
-    router2 does not move those that it takes for critical. Then what is too slow is routed again,
+    router2 does not move those that it takes for critical. In between `refine_placement` moves what
+    lies on slow paths. After it, what is too slow is routed again,
     for a clock that is a little faster each time, until it is the wanted one or does not end.
 
     Parameters
@@ -218,6 +220,8 @@ def place_and_route(
         *("place.log", "--json", f"{name}.json", "--router", ROUTER_OF_LARGE_ARRAY),
         *("--no-route", "--write", placed),
     )
+    begin_step("refine")
+    _refine(folder / placed, clock_mhz=clock_mhz)
     begin_step("route")
     hold_placement(folder / placed, folder / held, placer="sa", timing_driven=f"{0:032b}")
     report = route("route.log", held, "--write", f"new.{routed}")
@@ -238,6 +242,13 @@ def place_and_route(
         except ToolTimeoutError:
             break
     return report
+
+
+def _refine(placed: Path, *, clock_mhz: float) -> None:
+    design = json.loads(placed.read_text())
+    (module,) = design["modules"].values()
+    refine_placement(module, period_ns=1e3 / clock_mhz)
+    placed.write_text(json.dumps(design))
 
 
 def read_report(path: Path, *, clock_mhz: float) -> BuildReport:

@@ -28,6 +28,7 @@ from coprune_hw.gateware.sequencer import (
     DrainSettings,
     DrainTile,
 )
+from coprune_hw.gateware.stream_fifo import StreamFifo
 from coprune_hw.gateware.word_reader import WordReader
 
 BLOCK_RAM_MODES = ((4, 512), (2, 1024), (1, 2048))
@@ -80,18 +81,18 @@ def list_memories(config: AcceleratorConfig) -> Iterator[MemoryShape]:
         ("access.storer.reader.arrived", config.word_bits, arrived_depth),
         ("access.storer.writer.bursts", burst_bits, config.outstanding_bursts),
     ):
-        yield MemoryShape(f"{name}.storage.storage", bits, depth, registered=False)
-    # A FIFO whose output is a register has one word less in its memory.
+        words = StreamFifo.memory_words(depth)
+        yield MemoryShape(f"{name}.storage", bits, words, registered=False)
     for name, bits, depth in (
-        ("access.dispatcher.load_queue.storage", Load.as_shape().size, config.queue_depth),
-        ("access.dispatcher.execute_queue.storage", Execute.as_shape().size, config.queue_depth),
-        ("access.dispatcher.store_queue.storage", Store.as_shape().size, config.queue_depth),
-        ("access.storer.writer.buffer.storage", config.bus_bits, 2 * config.burst_beats),
+        ("access.dispatcher.load_queue", Load.as_shape().size, config.queue_depth),
+        ("access.dispatcher.execute_queue", Execute.as_shape().size, config.queue_depth),
+        ("access.dispatcher.store_queue", Store.as_shape().size, config.queue_depth),
+        ("access.storer.writer.buffer", config.bus_bits, 2 * config.burst_beats),
         ("execute.drain.jobs", DrainSettings.as_shape().size, MOST_IN_FLIGHT),
         ("execute.drain.prefixes", Prefix.as_shape().size, MOST_IN_FLIGHT),
         ("execute.drain.tiles", DrainTile.as_shape().size, MOST_UNWRITTEN_TILES),
     ):
-        yield MemoryShape(f"{name}.storage", bits, depth - 1)
+        yield MemoryShape(f"{name}.storage", bits, StreamFifo.memory_words(depth))
     yield MemoryShape("access.counters.records", COUNTER_VALUES.size, config.mark_depth)
     yield MemoryShape("execute.slots.control_memory", CONTROL_BITS, config.slot_depth)
     for group in range(config.lane_groups):

@@ -13,6 +13,9 @@ from coprune_hw.zynq.ip_core import PANEL_FILE, VERILOG_FILE, customization_pane
 from coprune_sim.cosim.runner import accelerator_verilog
 from coprune_sim.resources import count_multipliers
 
+PLACE_MULTIPLIERS = 5
+"""That compute places of pixels and sizes of windows: LOAD 2, STORE 2, drain 1."""
+
 
 def write_ip(config: AcceleratorConfig, folder: str | Path) -> Path:
     """Write the accelerator as an IP core for Vivado.
@@ -71,7 +74,7 @@ def write_project(
         The folder cannot be made or written to.
     """
     folder = Path(folder)
-    multipliers = count_multipliers(config)
+    multipliers = count_multipliers(config) + PLACE_MULTIPLIERS
     if multipliers > board.multipliers:
         raise ValueError(
             f"{config.name} takes {multipliers} multipliers, but {board.part} has "

@@ -12,8 +12,6 @@ from .logic import LogicModel
 from .memories import list_memories, map_memory
 from .runs import read_runs
 
-PLACE_MULTIPLIERS = 5
-"""Multipliers that compute places of pixels and sizes of windows: LOAD 2, STORE 2, drain 1."""
 UNREAD_LUT_RAMS = 17
 """Distributed RAMs of which no bit is read, so that Yosys removes them: instructions have reserved
 bits. Observed, the same in all recorded runs."""
@@ -99,8 +97,11 @@ def estimate_resources(config: AcceleratorConfig, *, logic: LogicModel | None = 
 
 
 def count_multipliers(config: AcceleratorConfig) -> int:
-    """Multipliers of 18 x 18 bits: one for every PE, and one for every lane's requantization."""
-    return config.multipliers + config.lanes + PLACE_MULTIPLIERS
+    """Multipliers of 18 x 18 bits: one for every PE, and one for every lane's requantization.
+
+    What computes places of pixels is logic on an ECP5.
+    """
+    return config.multipliers + config.lanes
 
 
 @cache

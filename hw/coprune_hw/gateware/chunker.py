@@ -83,13 +83,14 @@ class Chunker(wiring.Component):
             accepted.eq(self.beats.valid & self.beats.ready),
         ]
 
-        # Bytes left over move down from behind the chunk; the beat goes behind them, and into all
-        # bytes further up as well, where it is overwritten before it is read.
+        # Bytes left over move down from behind the chunk. The beat goes behind them, and into all
+        # bytes further up as well, where it is overwritten before it is read: so it need not have
+        # been accepted, nor be one.
         rotated = self.beats.payload
         for place in range((bus_bytes - 1).bit_length()):
             rotated = Mux(rest[place], rotated.rotate_left(8 << place), rotated)
         for i in range(held_bytes):
-            with m.If(rest <= i), m.If(accepted):
+            with m.If(rest <= i), m.If(~has_chunk | self.chunks.ready):
                 m.d.sync += held[i].eq(rotated.word_select(i % bus_bytes, 8))
             if i < bus_bytes - 1:
                 with m.Elif(taken), m.Switch(size):

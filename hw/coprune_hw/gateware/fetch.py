@@ -1,7 +1,7 @@
 """Reads the instructions of a program ahead of their execution."""
 
 from amaranth.hdl import *
-from amaranth.lib import stream, wiring
+from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 from amaranth.utils import exact_log2
 
@@ -89,16 +89,21 @@ class Fetcher(wiring.Component):
         m.d.sync += free_beats.eq(free_beats - asked_beats + freed)
         m.d.comb += reader.room.eq(free_beats >= burst_beats)
 
-        shifted = Signal(INSTRUCTION_BITS, reset_less=True)
+        held = Signal(data.ArrayLayout(bus_bits, instruction_beats), reset_less=True)
         held_beats = Signal(range(instruction_beats + 1))
         is_whole = held_beats == instruction_beats
         m.d.comb += [
-            self.instructions.payload.raw.eq(shifted),
+            Value.cast(self.instructions.payload).eq(held),
             self.instructions.valid.eq(is_whole),
             buffer.o.ready.eq(~is_whole | self.instructions.ready),
         ]
-        with m.If(freed):
-            m.d.sync += shifted.eq(Cat(shifted, buffer.o.payload)[bus_bits:])
+        # Where the next beat goes something is written in every cycle, and counts once it is one.
+        for place in range(instruction_beats):
+            is_next = held_beats == place
+            if place == 0:
+                is_next |= is_whole & self.instructions.ready
+            with m.If(is_next):
+                m.d.sync += held[place].eq(buffer.o.payload)
         with m.If(is_whole & self.instructions.ready):
             m.d.sync += held_beats.eq(freed)
         with m.Elif(freed):

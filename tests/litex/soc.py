@@ -1,5 +1,7 @@
 """A LiteX SoC without a processor: accelerator and memory on its bus, and a host at its pins."""
 
+import contextlib
+
 from litex.build.generic_platform import Pins
 from litex.build.sim import SimPlatform
 from litex.gen import ClockDomain, LiteXModule
@@ -54,5 +56,7 @@ def write_soc(config, *, folder, bus_standard):
     soc = Soc(platform, config, folder=folder, bus_standard=bus_standard)
     soc.finalize()
     top = folder / f"{TOP}.v"
-    platform.get_verilog(soc, name=TOP).write(str(top))
+    # Files of memories' contents are written where the process is.
+    with contextlib.chdir(folder):
+        platform.get_verilog(soc, name=TOP).write(top.name)
     return [top, *(folder / source[0] for source in platform.sources)]

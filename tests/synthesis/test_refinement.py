@@ -2,7 +2,8 @@
 
 import pytest
 
-from coprune_hw.synthesis.ecp5_refinement import refine_placement, wire_ns
+from coprune_hw.synthesis.ecp5_refinement import refine_placement
+from coprune_hw.synthesis.ecp5_timing import wire_ns
 
 CONTROL = {"CEMUX": "CE", "CLKMUX": "CLK"}
 

@@ -190,6 +190,18 @@ def test_a_step_that_does_not_end_leaves_what_the_one_before_reached(tools, tmp_
     assert not list((tmp_path / "made").glob("new.*"))
 
 
+def test_a_step_that_is_no_faster_ends_the_steps(tools, tmp_path):
+    for reached, name in ((77.0, "report.json"), (76.5, "report.json.next")):
+        report = copy.deepcopy(REPORT)
+        report["fmax"]["system"]["achieved"] = reached
+        (tmp_path / name).write_text(json.dumps(report))
+    steps = []
+    result = build_bitstream(find_board("ulx3s-85f"), tmp_path / "made", begin_step=steps.append)
+    assert steps[4:] == ["route", "route for 80.0 MHz", "pack"]
+    assert result["achieved_mhz"] == 77.0
+    assert not list((tmp_path / "made").glob("new.*"))
+
+
 def test_a_large_array_with_a_memory_whose_inputs_were_swapped_is_refused(tools, tmp_path):
     placed = copy.deepcopy(PLACED)
     route = "X7/Y8/A3_SLICE;X7/Y8/0_0_B3->0_0_A3_SLICE;1"

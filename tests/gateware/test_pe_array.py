@@ -64,6 +64,8 @@ def test_adds_up_every_tile_through_gaps(lanes, columns, lane_group, gap):
                     drain_cycles = columns * (RAW_WORDS if tile["raw"] else 1)
                 block = (words, inside) if position == 0 else None
                 timeline.append((tile, block, slot, number == 1, number == total))
+    # Words are announced a cycle before they come.
+    timeline.insert(0, None)
     seen = {}
 
     def field_bits(slot, group):
@@ -79,12 +81,12 @@ def test_adds_up_every_tile_through_gaps(lanes, columns, lane_group, gap):
         drains, tail = [], PEArray.DRAIN_LATENCY + RAW_WORDS * columns + config.lane_groups
         for cycle in range(len(timeline) + tail):
             entry = timeline[cycle] if cycle < len(timeline) else None
-            ctx.set(dut.words_valid, 0)
+            following = timeline[cycle + 1] if cycle + 1 < len(timeline) else None
+            ctx.set(dut.words_soon, bool(following and following[1]))
             ctx.set(dut.flags.valid, 0)
             if entry:
                 tile, block, slot, first, last = entry
                 if block:
-                    ctx.set(dut.words_valid, 1)
                     for column in range(columns):
                         raw = block[0][column].astype(np.int8).tobytes()
                         ctx.set(dut.words[column], int.from_bytes(raw, "little"))

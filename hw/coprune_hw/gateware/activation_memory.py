@@ -29,11 +29,13 @@ class ActivationMemory(wiring.Component):
     -------
     block : In
         Begins a block: `valid`, position of the tile, control bits of the slot.
-    words, inside, pad, words_valid : Out
+    words, inside, pad : Out
         `block_latency` cycles later: the columns' words, which of them are inside the image, what
         to take in place of the others.
+    words_soon : Out
+        They come in the next cycle.
     out_of_range : Out
-        With `words_valid`: a column inside the image has an address beyond the banks.
+        With them: a column inside the image has an address beyond the banks.
     drain_write : In
         A write that always succeeds.
     drain_out_of_range : In
@@ -61,7 +63,7 @@ class ActivationMemory(wiring.Component):
                 "words": Out(data.ArrayLayout(config.word_bits, config.columns)),
                 "inside": Out(config.columns),
                 "pad": Out(8),
-                "words_valid": Out(1),
+                "words_soon": Out(1),
                 "out_of_range": Out(1),
                 "drain_write": In(stream.Signature(pixel_write_layout(config), always_ready=True)),
                 "drain_out_of_range": In(1),
@@ -114,14 +116,14 @@ class ActivationMemory(wiring.Component):
             m.d.comb += crossbar.banks[bank].eq(Cat(word, beyond))
 
         block_latency = self.block_latency(config)
-        words_valid = delay(
-            m, block_soon, block_latency - self.BLOCKED_LATENCY, name="words_valid", init=0
-        )
+        soon_delay = block_latency - self.BLOCKED_LATENCY - 1
+        words_soon = delay(m, block_soon, soon_delay, name="words_soon", init=0)
+        words_valid = delay(m, words_soon, 1, name="words_valid", init=0)
         inside_delay = block_latency - BlockAddress.INSIDE_LATENCY
         inside = delay(m, block_address.inside, inside_delay, name="inside")
         beyond_columns = Cat(crossbar.columns[column][-1] for column in range(config.columns))
         m.d.comb += [
-            self.words_valid.eq(words_valid),
+            self.words_soon.eq(words_soon),
             self.inside.eq(inside),
             self.pad.eq(delay(m, self.block.tile.pad, block_latency, name="pad")),
             self.out_of_range.eq(words_valid & (inside & beyond_columns).any()),

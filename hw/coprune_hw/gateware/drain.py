@@ -40,7 +40,7 @@ class Drain(wiring.Component):
     config : AcceleratorConfig
     sums_latency : int
         Cycles from a `tile` to its `begin`: so much before the parameters are needed may
-        `parameters_ready` rise.
+        `parameters_soon` rise.
 
     Members
     -------
@@ -52,8 +52,9 @@ class Drain(wiring.Component):
         Lane group g comes g cycles after group 0.
     parameter_address, parameter : Out, In
         Read port of the parameter memory.
-    parameters_ready : Out
-        High for a cycle for every job, in order: its parameters are there, or will be soon enough.
+    parameters_soon : Out
+        High for a cycle for every job, in order: in the next one its parameters are there, or will
+        be soon enough.
     table_write : In
         Bytes of the tables from LOAD.
     write : Out(stream)
@@ -72,7 +73,7 @@ class Drain(wiring.Component):
     `latency` cycles from `begin` to the first word. A job is seen `JOB_LATENCY` cycles after it was
     accepted, or in the cycle after the one before let go of the parameters, `held_latency` cycles
     after its first `begin`. Fetching the parameters takes ``lanes + ParameterMemory.LATENCY + 1``
-    cycles; `parameters_ready` comes `parameters_latency` cycles after the job was seen. Its
+    cycles; a job's first `tile` may come `parameters_latency` cycles after the job was seen. Its
     completion comes `COMPLETION_LATENCY` cycles after its last word.
     """
 
@@ -93,7 +94,7 @@ class Drain(wiring.Component):
                 "sums": In(data.ArrayLayout(signed(config.accumulator_bits), config.lanes)),
                 "parameter_address": Out(range(config.parameter_depth)),
                 "parameter": In(ChannelParameters),
-                "parameters_ready": Out(1),
+                "parameters_soon": Out(1),
                 "table_write": In(table_write_signature()),
                 "write": Out(stream.Signature(pixel_write_layout(config), always_ready=True)),
                 "tile_written": Out(1),
@@ -120,7 +121,7 @@ class Drain(wiring.Component):
 
     @classmethod
     def parameters_latency(cls, config: AcceleratorConfig, *, sums_latency: int) -> int:
-        """Cycles from seeing a job to `parameters_ready`."""
+        """Cycles from seeing a job to the first in which its first tile may be complete."""
         return 1 + max(cls.fetch_cycles(config) - sums_latency, 0)
 
     @classmethod
@@ -182,12 +183,11 @@ class Drain(wiring.Component):
         cycle = Signal(range(fetch_cycles))
         cycle_soon = Signal.like(cycle)
         fetches_soon = Signal()
-        m.d.comb += self.parameter_address.eq(settings.parameter_base + cycle)
-        m.d.sync += [
-            cycle.eq(cycle_soon),
-            # A register, since the sequencer waits for it.
-            self.parameters_ready.eq(fetches_soon & (cycle_soon == early_cycle)),
+        m.d.comb += [
+            self.parameter_address.eq(settings.parameter_base + cycle),
+            self.parameters_soon.eq(fetches_soon & (cycle_soon == early_cycle)),
         ]
+        m.d.sync += cycle.eq(cycle_soon)
         with m.FSM(name="parameters"):
             with m.State("WAIT"), m.If(jobs.o.valid):
                 m.d.comb += fetches_soon.eq(1)

@@ -121,7 +121,7 @@ class ExecuteUnit(wiring.Component):
             array.words.eq(activations.words),
             array.inside.eq(activations.inside),
             array.pad.eq(activations.pad),
-            array.words_valid.eq(activations.words_valid),
+            array.words_soon.eq(activations.words_soon),
         ]
         address = sequencer.slot_address
         address = delay(m, address, words_latency - SlotMemory.LATENCY, name="slot_address")
@@ -152,7 +152,7 @@ class ExecuteUnit(wiring.Component):
             parameters.address.eq(drain.parameter_address),
             drain.parameter.eq(parameters.record),
             sequencer.halt.eq(self.halt),
-            sequencer.parameters_ready.eq(drain.parameters_ready),
+            sequencer.parameters_soon.eq(drain.parameters_soon),
             sequencer.tile_written.eq(drain.tile_written),
             sequencer.completed.eq(drain.completed),
             self.observe.payload.eq(drain.write.payload),

@@ -91,7 +91,8 @@ class Fetcher(wiring.Component):
 
         held = Signal(data.ArrayLayout(bus_bits, instruction_beats), reset_less=True)
         held_beats = Signal(range(instruction_beats + 1))
-        is_whole = held_beats == instruction_beats
+        held_soon = Signal.like(held_beats)
+        is_whole = Signal()
         m.d.comb += [
             Value.cast(self.instructions.payload).eq(held),
             self.instructions.valid.eq(is_whole),
@@ -104,10 +105,9 @@ class Fetcher(wiring.Component):
                 is_next |= is_whole & self.instructions.ready
             with m.If(is_next):
                 m.d.sync += held[place].eq(buffer.o.payload)
-        with m.If(is_whole & self.instructions.ready):
-            m.d.sync += held_beats.eq(freed)
-        with m.Elif(freed):
-            m.d.sync += held_beats.eq(held_beats + 1)
+        taken = is_whole & self.instructions.ready
+        m.d.comb += held_soon.eq(Mux(taken, 0, held_beats) + freed)
+        m.d.sync += [held_beats.eq(held_soon), is_whole.eq(held_soon == instruction_beats)]
 
         started = Signal()
         with m.If(self.start):

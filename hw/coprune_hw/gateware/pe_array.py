@@ -20,6 +20,10 @@ COLUMNS_PER_WEIGHT = 8
 """That share a copy of a lane's weight."""
 
 
+COLUMNS_PER_WORDS = 1
+"""That share a copy of whether their words come."""
+
+
 class SlotFlags(data.Struct):
     """What the array does with a slot.
 
@@ -46,8 +50,10 @@ class PEArray(wiring.Component):
 
     Members
     -------
-    words, inside, pad, words_valid : In
+    words, inside, pad : In
         A block's words, as `ActivationMemory` gives them; they stay until the next ones come.
+    words_soon : In
+        They come in the next cycle.
     flags : In
         Of the slot whose fields for lane group 0 come in this cycle.
     fields : In
@@ -77,7 +83,7 @@ class PEArray(wiring.Component):
                 "words": In(data.ArrayLayout(config.word_bits, config.columns)),
                 "inside": In(config.columns),
                 "pad": In(8),
-                "words_valid": In(1),
+                "words_soon": In(1),
                 "flags": In(SlotFlags),
                 "fields": In(fields).array(config.lane_groups),
                 "sums": Out(data.ArrayLayout(signed(config.accumulator_bits), config.lanes)),
@@ -89,10 +95,11 @@ class PEArray(wiring.Component):
         config = self._config
         m = Module()
         words = []
+        come = self._fan_out(m, platform, self.words_soon, COLUMNS_PER_WORDS, name="words_come")
         for column in range(config.columns):
             word = Signal(config.word_bits, name=f"word_0_{column}", reset_less=True)
             padding = self.pad.replicate(config.lanes)
-            with m.If(self.words_valid):
+            with m.If(come[column]):
                 m.d.sync += word.eq(Mux(self.inside[column], self.words[column], padding))
             words.append(word)
         flags = self.flags

@@ -89,8 +89,10 @@ class PixelAddress(wiring.Component):
         high_planes = register(_times_two_bits(place.plane_words, phase[2:]), name="high_planes")
         base, pitch = register(place.base, name="base"), register(place.pitch, name="pitch")
 
-        # Cycle 2: multiply by the pitch.
-        row_words = register(tile_row * pitch, name="row_words")
+        # Cycle 2: multiply by the pitch, in two halves.
+        half = SIZE_BITS // 2 + 1
+        low_rows = register(tile_row[:half] * pitch, name="low_rows")
+        high_rows = register(tile_row[half:] * pitch, name="high_rows")
         plane_words = register(low_planes + (high_planes << 2), name="plane_words")
         corner = register(base + tile_column, name="corner")
         bank = register(bank, name="bank2")
@@ -98,7 +100,7 @@ class PixelAddress(wiring.Component):
         # Cycle 3: add up.
         located = self.located
         address = Signal(PIXEL_ADDRESS_BITS, reset_less=True)
-        m.d.sync += address.eq(row_words + plane_words + corner)
+        m.d.sync += address.eq(low_rows + (high_rows << half) + plane_words + corner)
         m.d.comb += [
             located.valid.eq(valid),
             located.payload.bank.eq(register(bank, name="bank3")),

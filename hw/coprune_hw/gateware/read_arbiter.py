@@ -6,6 +6,7 @@ from amaranth.lib.wiring import In, Out
 
 from coprune_hw.contract import AcceleratorConfig
 
+from .delay import delay
 from .interfaces import axi4_read_signature
 from .stream_fifo import StreamFifo
 
@@ -22,11 +23,12 @@ class ReadArbiter(wiring.Component):
         beats come in the order of the addresses, so one client can hold up the other.
     bus : Out(axi4_read_signature)
     halt : In(1)
-        Take no more bursts from the clients, and swallow the beats that still come.
+        Take no more bursts from the clients, and from the next cycle on swallow the beats that
+        still come.
     busy : Out(1)
         Bursts are under way.
     error : Out(1)
-        A beat came with an error response. High for one cycle.
+        In the cycle before, a beat came with an error response.
 
     Notes
     -----
@@ -74,21 +76,22 @@ class ReadArbiter(wiring.Component):
             owners.i.payload.eq(~self.first.read_address.valid),
         ]
 
+        swallows = delay(m, self.halt, 1, name="swallows", init=0)
         for client, is_owner in ((self.first, ~owners.o.payload), (self.second, owners.o.payload)):
-            serves = owners.o.valid & is_owner & ~self.halt
+            serves = owners.o.valid & is_owner & ~swallows
             m.d.comb += [
                 client.read_data.payload.eq(read_data.payload),
                 client.read_data.valid.eq(read_data.valid & serves),
             ]
             with m.If(serves):
                 m.d.comb += read_data.ready.eq(client.read_data.ready)
-        with m.If(self.halt):
+        with m.If(swallows):
             m.d.comb += read_data.ready.eq(1)
 
         taken = read_data.valid & read_data.ready
         m.d.comb += [
             owners.o.ready.eq(taken & read_data.payload.last),
             self.busy.eq(request.valid | owners.o.valid),
-            self.error.eq(taken & Value.cast(read_data.payload.response)[1]),
         ]
+        m.d.sync += self.error.eq(taken & Value.cast(read_data.payload.response)[1])
         return m

@@ -3,6 +3,7 @@
 from amaranth.hdl import *
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
+from amaranth.utils import exact_log2
 
 from coprune_hw.contract import CONTRACT_VERSION, AcceleratorConfig
 from coprune_hw.contract.instructions import MARK_BITS
@@ -17,6 +18,9 @@ from coprune_hw.contract.registers import (
 
 from .counters import COUNTER_VALUES
 from .interfaces import AxiResponse, axi4_lite_signature
+
+_GROUP = 8
+"""Registers that a read chooses from in its first step."""
 
 
 class RegisterFile(wiring.Component):
@@ -44,7 +48,7 @@ class RegisterFile(wiring.Component):
     Notes
     -----
     One read and one write transaction at a time, independent of each other. A write is answered two
-    cycles after the later of address and data, a read two cycles after its address.
+    cycles after the later of address and data, a read three cycles after its address.
     """
 
     def __init__(self, config: AcceleratorConfig):
@@ -99,24 +103,29 @@ class RegisterFile(wiring.Component):
     def _serve_reads(self, m, values):
         address, result = self.bus.read_address, self.bus.read_data
         index = Signal.like(address.payload.address[2:])
+        words = [Value.cast(values[name]) for name, _ in REGISTERS]
+        groups = [words[begin : begin + _GROUP] for begin in range(0, len(words), _GROUP)]
+        in_group, group = index[: exact_log2(_GROUP)], index[exact_log2(_GROUP) :]
+        # Of each group's registers the one at the place.
+        chosen = Array(Signal(32, name=f"chosen_{number}") for number in range(len(groups)))
+        for word, members in zip(chosen, groups, strict=True):
+            m.d.sync += word.eq(Array(members)[in_group])
         with m.FSM(name="reads"):
             with m.State("ADDRESS"):
                 m.d.comb += address.ready.eq(1)
                 m.d.sync += index.eq(address.payload.address[2:])
                 with m.If(address.valid):
-                    m.next = "READ"
+                    m.next = "GROUP"
+            with m.State("GROUP"):
+                m.next = "READ"
             with m.State("READ"):
+                is_register = index < len(words)
                 m.d.sync += [
-                    result.payload.data.eq(0),
-                    result.payload.response.eq(AxiResponse.SLVERR),
+                    result.payload.data.eq(Mux(is_register, chosen[group], 0)),
+                    result.payload.response.eq(
+                        Mux(is_register, AxiResponse.OKAY, AxiResponse.SLVERR)
+                    ),
                 ]
-                with m.Switch(index):
-                    for name, _ in REGISTERS:
-                        with m.Case(address_of(name) // 4):
-                            m.d.sync += [
-                                result.payload.data.eq(values[name]),
-                                result.payload.response.eq(AxiResponse.OKAY),
-                            ]
                 m.next = "ANSWER"
             with m.State("ANSWER"):
                 m.d.comb += result.valid.eq(1)

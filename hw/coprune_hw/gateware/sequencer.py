@@ -79,9 +79,9 @@ class Sequencer(wiring.Component):
     job, drain_tile : Out(stream)
         To the drain: once for every instruction, and with every tile's last slot. `drain_tile` has
         no backpressure.
-    parameters_ready : In
-        High for a cycle for every job: the drain has its parameters, or will have them before its
-        sums arrive.
+    parameters_soon : In
+        High for a cycle for every job: in the next one the drain has its parameters, or will have
+        them before its sums arrive.
     tile_written : In
         The drain writes the last word of a tile.
     completed : In
@@ -117,7 +117,7 @@ class Sequencer(wiring.Component):
                 "tile": Out(TilePosition),
                 "job": Out(stream.Signature(DrainJob)),
                 "drain_tile": Out(stream.Signature(DrainTile, always_ready=True)),
-                "parameters_ready": In(1),
+                "parameters_soon": In(1),
                 "tile_written": In(1),
                 "completed": In(1),
                 "busy": Out(1),
@@ -231,18 +231,24 @@ class Sequencer(wiring.Component):
         columns = self._config.columns
         drain_timer = Signal(range(RAW_WORDS * columns))
         is_draining = Signal()
+        still_drains = is_draining & (drain_timer != 1)
         with m.If(self.drain_tile.valid):
             m.d.sync += [
                 drain_timer.eq(Mux(execute.raw, RAW_WORDS * columns, columns) - 1),
                 is_draining.eq(1),
             ]
         with m.Elif(is_draining):
-            m.d.sync += [drain_timer.eq(drain_timer - 1), is_draining.eq(drain_timer != 1)]
+            m.d.sync += [drain_timer.eq(drain_timer - 1), is_draining.eq(still_drains)]
         first_tile = self.drain_tile.payload.first
-        were_ready = Signal()
-        are_ready = were_ready | self.parameters_ready
-        m.d.sync += were_ready.eq(are_ready & ~(self.drain_tile.valid & first_tile))
-        return ~self.last | (~is_draining & (~first_tile | (are_ready & is_settled)))
+        have_parameters = Signal()
+        have_soon = have_parameters | self.parameters_soon
+        # The array is free, and the parameters are there.
+        is_free = Signal()
+        m.d.sync += [
+            have_parameters.eq(have_soon & ~(self.drain_tile.valid & first_tile)),
+            is_free.eq(~self.drain_tile.valid & ~still_drains & (~first_tile | have_soon)),
+        ]
+        return ~self.last | (is_free & (~first_tile | is_settled))
 
     def _walk(self, m, execute):
         """Counters of slots and tiles. Returns what moves them on by a slot, and what sets them."""

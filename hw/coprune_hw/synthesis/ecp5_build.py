@@ -158,7 +158,8 @@ def place_and_route(
     A large array is placed with its timing in view and routed without: its wires are contested, and
     router2 does not move those that it takes for critical. In between `refine_placement` moves what
     lies on slow paths. After it, what is too slow is routed again,
-    for a clock that is a little faster each time, until it is the wanted one or does not end.
+    for a clock that is a little faster each time, until it is the wanted one, does not end or is no
+    faster.
 
     Parameters
     ----------
@@ -192,8 +193,14 @@ def place_and_route(
             timeout_seconds=seconds,
         )
 
-    def route(log: str, design: str, *arguments: str, seconds: float | None = timeout_seconds):
-        """Route a design; what came of the one before stays if that fails."""
+    def route(
+        log: str,
+        design: str,
+        *arguments: str,
+        seconds: float | None = timeout_seconds,
+        faster_than: float = 0.0,
+    ) -> BuildReport:
+        """Route a design; what came of the one before stays if that fails or is no faster."""
         made = [f"{name}.{suffix}" for suffix in ("config", "report.json")]
         outputs = [f"new.{file}" for file in made]
         try:
@@ -205,12 +212,14 @@ def place_and_route(
             if is_large:
                 check_swapped_inputs(folder / f"new.{routed}")
                 made.append(routed)
-            for file in made:
-                (folder / f"new.{file}").replace(folder / file)
+            report = read_report(folder / outputs[1], clock_mhz=clock_mhz)
+            if report.achieved_mhz > faster_than:
+                for file in made:
+                    (folder / f"new.{file}").replace(folder / file)
         finally:
             for path in folder.glob("new.*"):
                 path.unlink()
-        return read_report(folder / f"{name}.report.json", clock_mhz=clock_mhz)
+        return report
 
     if not is_large:
         begin_step("place and route")
@@ -237,10 +246,18 @@ def place_and_route(
             target_freq=f"{1e6 * next_mhz:f}",
         )
         log = f"route_{next_mhz:.1f}.log"
+        reached_mhz = report.achieved_mhz
         try:
-            report = route(log, held, "--write", f"new.{routed}", seconds=STEP_SECONDS)
+            again = route(
+                *(log, held, "--write", f"new.{routed}"),
+                seconds=STEP_SECONDS,
+                faster_than=reached_mhz,
+            )
         except ToolTimeoutError:
             break
+        if again.achieved_mhz <= reached_mhz:
+            break
+        report = again
     return report
 
 

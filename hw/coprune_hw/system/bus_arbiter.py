@@ -25,8 +25,8 @@ class BusArbiter(wiring.Component):
 
     Notes
     -----
-    Makes the latency of reads longer by `READ_LATENCY` cycles, and that of writes, from their last
-    beat to the response, by `WRITE_LATENCY`. One beat a cycle.
+    Makes the latency of the machine's reads longer by `READ_LATENCY` cycles, and that of writes,
+    from their last beat to the response, by `WRITE_LATENCY`. One beat a cycle.
     """
 
     READ_LATENCY = ReadArbiter.ADDRESS_LATENCY + StreamRegister.LATENCY
@@ -48,10 +48,10 @@ class BusArbiter(wiring.Component):
         m.submodules.writes = writes = WriteArbiter(self._config)
         m.submodules.beats = beats = StreamRegister(read_data_layout(self._config.bus_bits))
         connect(m, flipped(self.host.read), reads.first)
-        connect(m, flipped(self.machine.read), reads.second)
-        connect(m, reads.bus.read_address, flipped(self.bus.read.read_address))
-        connect(m, flipped(self.bus.read.read_data), beats.i)
-        connect(m, beats.o, reads.bus.read_data)
+        connect(m, flipped(self.machine.read.read_address), reads.second.read_address)
+        connect(m, reads.second.read_data, beats.i)
+        connect(m, beats.o, flipped(self.machine.read.read_data))
+        connect(m, reads.bus, flipped(self.bus.read))
         connect(m, flipped(self.host.write), writes.first)
         connect(m, flipped(self.machine.write), writes.second)
         connect(m, writes.bus, flipped(self.bus.write))

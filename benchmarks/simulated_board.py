@@ -2,23 +2,29 @@
 
 ResNet-8 and ResNet-20, pruned to a quarter of their weights, on a whole system with memory on the
 chip. Programs are put into the memory without the link; images and results go over it, bit by bit.
+And on the accelerator with a board's SDRAM, behind the controller and the arbiter of its system.
 """
 
 import argparse
 import time
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 import coprune
 from coprune import zoo
+from coprune.board_build import find_board
 from coprune.data import cifar10
 from coprune.prune import prune_pattern
 from coprune.runtime import Device, LinkBus, PreloadedBus, SimulatedBoard
+from coprune_hw.boards.ecp5_board import IO_REGISTERS
 from coprune_hw.contract.link import Command
 from coprune_hw.link.uart import FRAME_BITS
+from coprune_sim.cosim import runner
 from coprune_sim.cosim.board import BOARD_MEMORY
+from coprune_sim.cosim.sdram import sdram_verilog
 
 NETWORKS = {
     16: {"resnet8": "4:16", "resnet20": "4:16"},
@@ -70,6 +76,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("configs", nargs="*", default=["16x8", "8x16"], help="preset or TOML file")
     parser.add_argument("--baud", type=float, default=3e6)
+    parser.add_argument("--sdram-of", default="ulx3s-85f", help="a board with SDRAM")
     arguments = parser.parse_args()
     sample = cifar10.load_sample()
     calibration = list(cifar10.normalize(sample.calibration.images).split(64))
@@ -83,6 +90,7 @@ def main() -> None:
                 program = coprune.compile(model, config, calibration=calibration)
                 print(f"{network} {pattern} on {Path(name).stem}:", flush=True)
                 measure(program, image, board, baud=arguments.baud)
+                measure_sdram(program, image, find_board(arguments.sdram_of))
 
 
 def measure(program, image, board: CountingBoard, *, baud: float) -> None:
@@ -112,6 +120,24 @@ def measure(program, image, board: CountingBoard, *, baud: float) -> None:
         )
     cycles = board.cycles - begin_cycles
     print(f"  {cycles:,} cycles simulated, {time.monotonic() - begin:.0f} s", flush=True)
+
+
+def measure_sdram(program, image, board) -> None:
+    """Run one image with a board's SDRAM, and print what it took."""
+    machine = program.machine
+    # Initialized before the host starts the machine, so that its counter of cycles is of work.
+    chip = replace(board.chip, power_up_us=1.0)
+    memory = sdram_verilog(
+        machine.config, chip, 1e6 * board.clock_mhz, capture_delay=IO_REGISTERS, shared=True
+    )
+    run = runner.run(machine, list(program.quantize_input(image)), memory_verilog=memory)
+    outputs = program.finish_output(np.stack([result.output for result in run.images]))
+    is_equal = np.array_equal(outputs, program.simulate(image))
+    print(
+        f"  with SDRAM at {board.clock_mhz:g} MHz: outputs {'equal' if is_equal else 'NOT EQUAL'}, "
+        f"{run.images[0].counters['cycles']:,} cycles",
+        flush=True,
+    )
 
 
 if __name__ == "__main__":

@@ -5,8 +5,12 @@ from __future__ import annotations
 import re
 
 from amaranth.back import verilog
+from amaranth.hdl import Module
+from amaranth.lib import wiring
+from amaranth.lib.wiring import In, connect, flipped
 
 from coprune_hw.contract import AcceleratorConfig
+from coprune_hw.system.bus_arbiter import BusArbiter
 from coprune_hw.system.sdram import SdramController
 from coprune_hw.system.sdram_timing import SdramChip
 
@@ -16,6 +20,24 @@ SDRAM_MODEL = SOURCES / "sdram_model.v"
 """The chip."""
 
 _MEMORY = SOURCES / "sdram_memory.v"
+
+
+class _SharedMemory(wiring.Component):
+    """A controller behind the arbiter of a system on a board, whose host leaves it alone."""
+
+    def __init__(self, config: AcceleratorConfig, controller: SdramController):
+        self._config, self._controller = config, controller
+        pins = controller.signature.members["pins"]
+        super().__init__({"bus": In(controller.bus.signature), "pins": pins})
+
+    def elaborate(self, platform):
+        m = Module()
+        m.submodules.arbiter = arbiter = BusArbiter(self._config)
+        m.submodules.controller = controller = self._controller
+        connect(m, flipped(self.bus), arbiter.machine)
+        connect(m, arbiter.bus, controller.bus)
+        connect(m, controller.pins, flipped(self.pins))
+        return m
 
 
 def build_sdram(config: AcceleratorConfig, chip: SdramChip, clock_hz: float, **options) -> Model:
@@ -45,6 +67,7 @@ def sdram_verilog(
     clock_hz: float,
     *,
     capture_delay: int = 0,
+    shared: bool = False,
     controller_chip: SdramChip | None = None,
 ) -> str:
     """Verilog of a module `memory` with the ports of that in memory.v.
@@ -57,6 +80,8 @@ def sdram_verilog(
     clock_hz : float
     capture_delay : int
         Cycles that the data pins of the chip take to the controller.
+    shared : bool
+        Put the controller behind the arbiter of a board's system: gives the cycles there.
     controller_chip : SdramChip, optional
         What the controller takes the chip for, where it is wrong on purpose.
 
@@ -69,7 +94,10 @@ def sdram_verilog(
         config, controller_chip or chip, clock_hz, capture_delay=capture_delay
     )
     converted = verilog.convert(
-        controller, name="sdram_controller", emit_src=False, strip_internal_attrs=True
+        _SharedMemory(config, controller) if shared else controller,
+        name="sdram_controller",
+        emit_src=False,
+        strip_internal_attrs=True,
     )
     defines = (
         f"`define SDRAM_DATA_BITS {chip.data_bits}\n"

@@ -131,7 +131,9 @@ def measure_sdram(program, image, board) -> None:
         machine.config, chip, 1e6 * board.clock_mhz, capture_delay=IO_REGISTERS, shared=True
     )
     run = runner.run(machine, list(program.quantize_input(image)), memory_verilog=memory)
-    outputs = program.finish_output(np.stack([result.output for result in run.images]))
+    outputs = program.finish_output(
+        np.stack([result.output for result in run.images]), integer=False
+    )
     is_equal = np.array_equal(outputs, program.simulate(image))
     print(
         f"  with SDRAM at {board.clock_mhz:g} MHz: outputs {'equal' if is_equal else 'NOT EQUAL'}, "

@@ -10,6 +10,7 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import In, connect, flipped
 
 from coprune_hw.contract import AcceleratorConfig
+from coprune_hw.gateware.interfaces import axi4_signature
 from coprune_hw.system.bus_arbiter import BusArbiter
 from coprune_hw.system.sdram import SdramController
 from coprune_hw.system.sdram_timing import SdramChip
@@ -28,7 +29,7 @@ class _SharedMemory(wiring.Component):
     def __init__(self, config: AcceleratorConfig, controller: SdramController):
         self._config, self._controller = config, controller
         pins = controller.signature.members["pins"]
-        super().__init__({"bus": In(controller.bus.signature), "pins": pins})
+        super().__init__({"bus": In(axi4_signature(config)), "pins": pins})
 
     def elaborate(self, platform):
         m = Module()

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -62,11 +64,14 @@ ROUTER_OF_FULL_DEVICE = "router1"
 ROUTER_OF_LARGE_ARRAY = "router2"
 """The one gets along where few wires are left, the other where many are contested."""
 
-CLOCK_STEP = 1.06
-"""From the clock that a large array's routing has reached to the one it is told to reach next."""
+CLOCK_STEP, LEAST_CLOCK_STEP = 0.06, 0.02
+"""By how much the clock that a large array's routing is told to reach next is above what it has
+reached: the first, and where that fails half as much, down to the least."""
 
-STEP_SECONDS = 1200
-"""After which such a step is given up: nextpnr itself goes on for ever if it cannot do it."""
+MOST_ITERATIONS = 100
+"""Of router2 without progress: it goes on for ever where it cannot reach a clock."""
+
+_ITERATION = re.compile(r"iter=\d+ .*overused=(\d+) .*tmgfail=(\d+)")
 
 
 def build(
@@ -157,9 +162,8 @@ def place_and_route(
 
     A large array is placed with its timing in view and routed without: its wires are contested, and
     router2 does not move those that it takes for critical. In between `refine_placement` moves what
-    lies on slow paths. After it, what is too slow is routed again,
-    for a clock that is a little faster each time, until it is the wanted one, does not end or is no
-    faster.
+    lies on slow paths. After it, what is too slow is routed again, for a clock that is a little
+    faster each time, until it is the wanted one or no step leads on.
 
     Parameters
     ----------
@@ -184,21 +188,17 @@ def place_and_route(
     """
     placed, held, routed = (f"{name}.{state}.json" for state in ("placed", "held", "routed"))
 
-    def run(log: str, *arguments: str, seconds: float | None = timeout_seconds) -> None:
+    def run(log: str, *arguments: str, **limits) -> None:
         run_tool(
             "nextpnr-ecp5",
             [*options, "--freq", str(clock_mhz), *PLACEMENT, *arguments],
             folder=folder,
             log=folder / log,
-            timeout_seconds=seconds,
+            **(limits or {"timeout_seconds": timeout_seconds}),
         )
 
     def route(
-        log: str,
-        design: str,
-        *arguments: str,
-        seconds: float | None = timeout_seconds,
-        faster_than: float = 0.0,
+        log: str, design: str, *arguments: str, faster_than: float = 0.0, **limits
     ) -> BuildReport:
         """Route a design; what came of the one before stays if that fails or is no faster."""
         made = [f"{name}.{suffix}" for suffix in ("config", "report.json")]
@@ -207,7 +207,7 @@ def place_and_route(
             run(
                 *(log, "--json", design, *arguments),
                 *("--textcfg", outputs[0], "--report", outputs[1]),
-                seconds=seconds,
+                **limits,
             )
             if is_large:
                 check_swapped_inputs(folder / f"new.{routed}")
@@ -234,8 +234,10 @@ def place_and_route(
     begin_step("route")
     hold_placement(folder / placed, folder / held, placer="sa", timing_driven=f"{0:032b}")
     report = route("route.log", held, "--write", f"new.{routed}")
-    while report.achieved_mhz < clock_mhz:
-        next_mhz = min(clock_mhz, report.achieved_mhz * CLOCK_STEP)
+    step = CLOCK_STEP
+    while report.achieved_mhz < clock_mhz and step >= LEAST_CLOCK_STEP:
+        reached_mhz = report.achieved_mhz
+        next_mhz = min(clock_mhz, reached_mhz * (1 + step))
         begin_step(f"route for {next_mhz:.1f} MHz")
         hold_placement(
             folder / routed,
@@ -245,20 +247,24 @@ def place_and_route(
             router__tmg_ripup="1 ",
             target_freq=f"{1e6 * next_mhz:f}",
         )
-        log = f"route_{next_mhz:.1f}.log"
-        reached_mhz = report.achieved_mhz
-        try:
+        with suppress(ToolTimeoutError):
             again = route(
-                *(log, held, "--write", f"new.{routed}"),
-                seconds=STEP_SECONDS,
+                *(f"route_{next_mhz:.1f}.log", held, "--write", f"new.{routed}"),
                 faster_than=reached_mhz,
+                is_stuck=is_stuck,
             )
-        except ToolTimeoutError:
-            break
-        if again.achieved_mhz <= reached_mhz:
-            break
-        report = again
+            if again.achieved_mhz > reached_mhz:
+                report = again
+                continue
+        step = (next_mhz / reached_mhz - 1) / 2
     return report
+
+
+def is_stuck(log: str) -> bool:
+    """Whether router2, by its log, has had no fewer wires to route for `MOST_ITERATIONS`."""
+    left = [int(overused) + int(slow) for overused, slow in _ITERATION.findall(log)]
+    before, lately = left[:-MOST_ITERATIONS], left[-MOST_ITERATIONS:]
+    return bool(before) and min(lately) >= min(before)
 
 
 def _refine(placed: Path, *, clock_mhz: float) -> None:

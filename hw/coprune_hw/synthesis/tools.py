@@ -7,8 +7,9 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Sequence
-from contextlib import nullcontext
+import time
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext, suppress
 from pathlib import Path
 
 VARIABLES = {
@@ -22,13 +23,16 @@ VARIABLES = {
 
 LOG_LINES = 30
 
+LOOK_SECONDS = 2.0
+"""Between two looks at a tool."""
+
 
 class ToolError(RuntimeError):
     """A tool is missing, failed, or took too long."""
 
 
 class ToolTimeoutError(ToolError):
-    """A tool did not end in time."""
+    """A tool did not end in time, or came no further."""
 
 
 def find_tool(name: str) -> str:
@@ -59,31 +63,50 @@ def run_tool(
     folder: Path,
     log: Path | None = None,
     timeout_seconds: float | None = None,
+    is_stuck: Callable[[str], bool] | None = None,
 ) -> None:
     """Run a tool in a folder; `log` takes its output, or the terminal where there is none.
+
+    Parameters
+    ----------
+    name : str
+    arguments : sequence of str or Path
+    folder : Path
+    log : Path, optional
+    timeout_seconds : float, optional
+    is_stuck : callable, optional
+        Is given the log every few seconds, and says whether to stop the tool.
 
     Raises
     ------
     ToolError
-        It is missing, failed, or did not end in time; with the end of its log.
+        It is missing, failed, did not end in time or was stuck; with the end of its log.
     """
     command = [find_tool(name), *map(str, arguments)]
+    begin = time.monotonic()
     with open(log, "w") if log is not None else nullcontext() as output:
+        process = subprocess.Popen(
+            command,
+            cwd=folder,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT if output else None,
+        )
         try:
-            finished = subprocess.run(
-                command,
-                cwd=folder,
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=subprocess.STDOUT if output else None,
-                timeout=timeout_seconds,
-            )
-        except subprocess.TimeoutExpired:
-            raise ToolTimeoutError(
-                f"{name} did not end in {timeout_seconds / 60:g} min{_end_of(log)}"
-            ) from None
-    if finished.returncode:
-        raise ToolError(f"{name} ended with {finished.returncode}{_end_of(log)}")
+            while process.poll() is None:
+                if timeout_seconds is not None and time.monotonic() - begin > timeout_seconds:
+                    raise ToolTimeoutError(
+                        f"{name} did not end in {timeout_seconds / 60:g} min{_end_of(log)}"
+                    )
+                if is_stuck is not None and is_stuck(log.read_text(errors="replace")):
+                    raise ToolTimeoutError(f"{name} came no further{_end_of(log)}")
+                with suppress(subprocess.TimeoutExpired):
+                    process.wait(LOOK_SECONDS)
+        finally:
+            process.kill()
+            process.wait()
+    if process.returncode:
+        raise ToolError(f"{name} ended with {process.returncode}{_end_of(log)}")
 
 
 def _end_of(log: Path | None) -> str:
